@@ -226,13 +226,4 @@ CREATE TABLE audit (
     detail jsonb NOT NULL DEFAULT '{}'
 );
 
-CREATE TABLE api_token (
-    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name       text NOT NULL UNIQUE,
-    role       text NOT NULL CHECK (role IN ('admin', 'submit', 'read')),
-    sha256     text NOT NULL UNIQUE,                  -- of the token; the token itself is shown once
-    created_at timestamptz NOT NULL DEFAULT now(),
-    revoked_at timestamptz
-);
-
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO pal_reader;
