@@ -1,5 +1,6 @@
 /* adventure: find the gem in a house of rooms. An observation is `hall key, north lock east`: the room, what lies here,
- * and the exits, a locked one behind its `lock` or `gate`. Actions: go DIRECTION, take ITEM, open DIRECTION. */
+ * and the exits, a locked one behind its `lock` or `gate`. Actions: go DIRECTION, take ITEM, open DIRECTION. The light lasts
+ * a number of actions by level; then it is `dark` and over. */
 #include "env/adventure.h"
 #include "env/builtin.h"
 
@@ -8,6 +9,7 @@
 struct adventure {
     uint32_t magic;
     bool over;
+    uint8_t light; /* actions left */
     struct adventure_world world;
     struct adventure_world start; /* for the digest */
 };
@@ -90,6 +92,7 @@ static err_t reset(void *state, struct span task_text, uint64_t episode_seed, st
     *self = (struct adventure){.magic = MAGIC};
     TRY(adventure_draw(&task, &self->world));
     self->start = self->world;
+    self->light = (uint8_t)adventure_steps(task.level);
     kit_answer(ret, "find gem\n");
     view(&self->world, ret->text, sizeof ret->text);
     return ERR_ok;
@@ -111,6 +114,11 @@ static err_t step(void *state, struct span action, struct env_obs *ret)
         view(&self->world, ret->text, sizeof ret->text);
     } else {
         kit_answer(ret, "ok");
+    }
+    self->light--;
+    if (self->light == 0 && !self->over) {
+        self->over = true;
+        kit_end(ret, "dark", 0);
     }
     return ERR_ok;
 }

@@ -49,6 +49,8 @@ struct adventure_plan {
 
 /* The world of a task. ERR_environment if none is found within many draws. */
 err_t adventure_draw(const struct kit_task *task, struct adventure_world *ret) MUST_USE;
+/* The light lasts this many actions. */
+size_t adventure_steps(int32_t level);
 /* Does an action; false when it is not possible. Taking the gem is an ordinary take. */
 bool adventure_do(struct adventure_world *world, size_t action);
 /* The shortest way from here to the gem in the hand; false when there is none of at most ADVENTURE_PLAN actions. */

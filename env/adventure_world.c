@@ -10,12 +10,18 @@ static const struct shape {
     uint8_t locks;
     uint8_t distractors;
     uint8_t plan_min, plan_max;
+    uint8_t steps;
 } shapes[ADVENTURE_LEVELS] = {
-    {3, 4, 3, 2, 0, 0, 2, 4},
-    {4, 5, 3, 2, 1, 0, 5, 9},
-    {6, 8, 3, 3, 1, 2, 8, 14},
-    {9, 12, 4, 3, 2, 3, 13, 21},
+    {3, 4, 3, 2, 0, 0, 2, 4, 6},
+    {4, 5, 3, 2, 1, 0, 5, 9, 11},
+    {6, 8, 3, 3, 1, 2, 8, 14, 24},
+    {9, 12, 4, 3, 2, 3, 13, 21, 24},
 };
+
+size_t adventure_steps(int32_t level)
+{
+    return shapes[level - 1].steps;
+}
 
 static const int8_t step_x[4] = {0, 1, 0, -1};
 static const int8_t step_y[4] = {-1, 0, 1, 0};
