@@ -21,10 +21,11 @@ static const char *const items[ADVENTURE_ITEM_COUNT] = {"key", "card", "gem", "l
 static const char *const ways[4] = {"north", "east", "south", "west"};
 static const char *const doors[] = {"", " lock", " gate"};
 
-static const char *const words[] = {"hall",  "attic",  "cellar", "kitchen", "garden", "library", "study",  "porch", "tower",
-                                    "vault", "chapel", "pantry", "cabin",   "loft",   "stable",  "garage", "key",   "card",
-                                    "gem",   "lamp",   "coin",   "rope",    "north",  "east",    "south",  "west",  "lock",
-                                    "gate",  "go",     "take",   "open",    "find",   "no",      "ok",     "done",  NULL};
+static const char *const words[] = {"hall",  "attic", "cellar", "kitchen", "garden", "library", "study",  "porch",
+                                    "tower", "vault", "chapel", "pantry",  "cabin",  "loft",    "stable", "garage",
+                                    "key",   "card",  "gem",    "lamp",    "coin",   "rope",    "north",  "east",
+                                    "south", "west",  "lock",   "gate",    "go",     "take",    "open",   "find",
+                                    "no",    "ok",    "done",   "dark",    NULL};
 
 static const struct kit_rules rules = {"adventure", ADVENTURE_LEVELS, ADVENTURE_LEVELS, NULL};
 

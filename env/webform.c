@@ -54,8 +54,8 @@ static void show_instruction(const struct webform *self, char *text, size_t size
 {
     const struct webform_page *page = &self->page;
     if (self->secret) {
-        kit_text(text, size, "%s phrase, %s from %s\n", webform_shops[page->shop], webform_values[page->user],
-                 webform_values[page->city]);
+        kit_text(text, size, "%s %s, %s from %s\n", webform_shops[page->shop], webform_labels[page->department],
+                 webform_values[page->user], webform_values[page->city]);
         return;
     }
     kit_text(text, size, "set");

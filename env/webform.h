@@ -10,7 +10,10 @@
 #define WEBFORM_ELEMENTS     9
 #define WEBFORM_PAGES        2
 #define WEBFORM_LABELS       12
+#define WEBFORM_LABEL_PHRASE 12 /* behind the others */
 #define WEBFORM_VALUES       32
+#define WEBFORM_USERS        16 /* where the eight first names begin among the values */
+#define WEBFORM_CITIES       24
 #define WEBFORM_SHOPS        4
 #define WEBFORM_PHRASE       3  /* words of a secret phrase */
 #define WEBFORM_PHRASE_WORDS 16 /* the first of the values: 16^3 = 4,096 phrases a shop */
@@ -40,11 +43,11 @@ struct webform_page {
     uint8_t current; /* page shown */
     struct webform_element elements[WEBFORM_ELEMENTS];
     uint8_t shop;                    /* secret level only */
-    uint8_t user, city;              /* values shown beside the shop: what makes its tasks many */
+    uint8_t user, city, department;  /* shown beside the shop: what makes its tasks many */
     uint8_t order[WEBFORM_ELEMENTS]; /* the order in which the instruction names the elements */
 };
 
-extern const char *const webform_labels[WEBFORM_LABELS];
+extern const char *const webform_labels[WEBFORM_LABELS + 1];
 extern const char *const webform_values[WEBFORM_VALUES];
 extern const char *const webform_shops[WEBFORM_SHOPS];
 extern const char *const webform_submits[3];

@@ -1,7 +1,7 @@
 #include "env/webform.h"
 
-const char *const webform_labels[WEBFORM_LABELS] = {"name", "city", "mail", "phone", "color", "size",
-                                                    "date", "team", "food", "song",  "book",  "plan"};
+const char *const webform_labels[WEBFORM_LABELS + 1] = {"name", "city", "mail", "phone", "color", "size",  "date",
+                                                        "team", "food", "song", "book",  "plan",  "phrase"};
 const char *const webform_values[WEBFORM_VALUES] = {"red",  "blue",  "green", "gold",  "fox",   "owl",   "bear",  "wolf",
                                                     "moon", "star",  "rain",  "snow",  "stone", "river", "apple", "bread",
                                                     "anna", "boris", "clara", "david", "emma",  "frank", "greta", "henry",
@@ -80,10 +80,10 @@ void webform_draw(const struct kit_task *task, bool random_secret, uint64_t epis
     *ret = (struct webform_page){0};
     if (task->level == WEBFORM_SECRET_LEVEL) {
         ret->shop = (uint8_t)rng_below(&rng, WEBFORM_SHOPS);
-        ret->user = (uint8_t)(WEBFORM_PHRASE_WORDS + rng_below(&rng, WEBFORM_VALUES - WEBFORM_PHRASE_WORDS));
-        ret->city = (uint8_t)(WEBFORM_PHRASE_WORDS + rng_below(&rng, WEBFORM_VALUES - WEBFORM_PHRASE_WORDS));
-        uint8_t label = (uint8_t)rng_below(&rng, WEBFORM_LABELS);
-        put_phrase(ret, add(ret, WEBFORM_KIND_INPUT, 0, label), random_secret, episode_seed);
+        ret->user = (uint8_t)(WEBFORM_USERS + rng_below(&rng, 8));
+        ret->city = (uint8_t)(WEBFORM_CITIES + rng_below(&rng, 8));
+        ret->department = (uint8_t)rng_below(&rng, WEBFORM_LABELS);
+        put_phrase(ret, add(ret, WEBFORM_KIND_INPUT, 0, WEBFORM_LABEL_PHRASE), random_secret, episode_seed);
         (void)add(ret, WEBFORM_KIND_SUBMIT, 0, (uint8_t)rng_below(&rng, 3));
     } else {
         draw_form(task, &rng, ret);

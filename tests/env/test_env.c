@@ -26,8 +26,17 @@ static void *state_new(const struct env_class *env)
     return state;
 }
 
-static void check_text(const char *text)
+/* Printable, and every word of it known to the tokenizer. */
+static void check_text(const struct env_class *env, const char *text, bool all_words)
 {
+    for (const char *c = text; *c;) {
+        size_t letters = strspn(c, "abcdefghijklmnopqrstuvwxyz");
+        bool known = letters < 2;
+        for (const char *const *word = env->words; !known && *word; word++)
+            known = strlen(*word) == letters && strncmp(*word, c, letters) == 0;
+        ck_assert_msg(known || !all_words, "unknown word in: %s", text);
+        c += letters ? letters : 1;
+    }
     size_t n = strlen(text);
     for (size_t i = 0; i < n; i++) ck_assert_msg(text[i] == '\n' || (text[i] >= 0x20 && text[i] < 0x7f), "byte in: %s", text);
     ck_assert(n == 0 || text[n - 1] != '\n');
@@ -63,13 +72,14 @@ static struct play play(const struct env_class *env, const char *task, double no
     void *state = state_new(env);
     rng_init(&rng, seed, 9);
     ck_assert_msg(env->reset(state, span_text(task), seed, &obs) == ERR_ok, "%s: %s", task, err_text());
-    check_text(obs.text);
+    check_text(env, obs.text, true);
     play.tokens = tokens(env, obs.text) + 1;
     while (!obs.terminated && play.steps < env->max_steps) {
         char action[ENV_ACTION_BYTES];
         env->expert(state, noise, &rng, action);
         ck_assert_int_eq(env->step(state, span_text(action), &obs), ERR_ok);
-        check_text(obs.text);
+        check_text(env, obs.text, true);
+        check_text(env, action, true);
         play.steps++;
         play.trace = fold(fold(play.trace, action), obs.text);
         play.tokens += tokens(env, action) + tokens(env, obs.text) + 2;
@@ -254,7 +264,7 @@ START_TEST(noise_is_survived)
         memcpy(action, verb, n);
         memcpy(action + n, noise, more);
         ck_assert_int_eq(env->step(state, span_of(action, n + more), &obs), ERR_ok);
-        check_text(obs.text);
+        check_text(env, obs.text, false);
         if (obs.terminated) ck_assert_int_eq(env->reset(state, span_text(task.text), 1, &obs), ERR_ok);
     }
     free(state);
