@@ -48,6 +48,7 @@ static void give_up(uv_timer_t *timer)
     uv_stop(timer->loop);
 }
 
+/* a socket file of our own, removed by finish */
 static void endpoint_of(char *endpoint, size_t size)
 {
     (void)snprintf(endpoint, size, "ipc:///tmp/pal-test-bus-%d.sock", (int)getpid());
@@ -61,12 +62,15 @@ static void close_walk(uv_handle_t *handle, void *arg)
 
 static void finish(uv_loop_t *loop, struct end *a, struct end *b)
 {
+    char endpoint[128];
+    endpoint_of(endpoint, sizeof endpoint);
     bus_free(&a->bus);
     bus_free(&b->bus);
     (void)uv_run(loop, UV_RUN_NOWAIT);
     uv_walk(loop, close_walk, NULL);
     (void)uv_run(loop, UV_RUN_DEFAULT);
     ck_assert_int_eq(uv_loop_close(loop), 0);
+    (void)unlink(endpoint + strlen("ipc://"));
 }
 
 START_TEST(messages_arrive_in_order_in_turns)
