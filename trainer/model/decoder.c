@@ -1,0 +1,237 @@
+#include "trainer/model/decoder.h"
+
+#include "trainer/model/decoder_impl.h"
+#include "trainer/model/rope.h"
+
+#include <stdlib.h>
+
+#define MAX_SLOTS        4096
+#define LOGITS_FLOATS    ((size_t)1 << 18)
+#define CHUNK_TOKENS     48 /* enough rows for the products to run at speed */
+#define CHUNKS_A_THREAD  4
+#define ROUND_UP(n)      (((n) + 15) / 16 * 16)
+
+static struct packed_layout packed_layout_of(const struct model_config *c)
+{
+    size_t D = (size_t)c->width, E = (size_t)c->head_dim, A = (size_t)c->heads * E, F = (size_t)c->ff;
+    struct packed_layout at = {0};
+    at.o = gemm_packed_floats(A + 2 * (size_t)c->kv_heads * E, D);
+    at.gu = at.o + gemm_packed_floats(D, A);
+    at.down = at.gu + gemm_packed_floats(2 * F, D);
+    at.layer_stride = at.down + gemm_packed_floats(D, F);
+    at.head = at.layer_stride * (size_t)c->layers;
+    at.count = at.head + gemm_packed_floats((size_t)c->vocab, D);
+    return at;
+}
+
+static err_t work_init(struct decoder *d, struct decoder_work *w)
+{
+    const struct model_config *c = &d->config;
+    size_t D = (size_t)c->width, E = (size_t)c->head_dim, A = (size_t)c->heads * E, F = (size_t)c->ff;
+    const struct {
+        float **to;
+        size_t floats;
+    } parts[] = {
+        {&w->x, DECODER_ROWS * D},
+        {&w->n, DECODER_ROWS * D},
+        {&w->qkv, DECODER_ROWS * (A + 2 * (size_t)c->kv_heads * E)},
+        {&w->att, DECODER_ROWS * A},
+        {&w->gu, DECODER_ROWS * 2 * F},
+        {&w->act, DECODER_ROWS * F},
+        {&w->logits, d->head_rows * (size_t)c->vocab_padded},
+        {&w->scores, (size_t)(c->heads / c->kv_heads) * d->context},
+    };
+    size_t total = 0, at = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) total += ROUND_UP(parts[i].floats);
+    w->block = aligned_alloc(64, total * sizeof(float));
+    if (!w->block) return err_set(ERR_memory, "a decoder's worker");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        *parts[i].to = w->block + at;
+        at += ROUND_UP(parts[i].floats);
+    }
+    d->bytes += total * sizeof(float) + sizeof *w;
+    return ERR_ok;
+}
+
+static err_t decoder_init(struct decoder *d)
+{
+    const struct model_config *c = &d->config;
+    /* not touched here: the system gives a page when a position in it is first written */
+    size_t cache = (size_t)d->slots * (size_t)c->layers * (size_t)c->kv_heads * 2 * d->context * (size_t)c->head_dim;
+    d->cache = aligned_alloc(64, cache * sizeof(float));
+    d->used = calloc(d->slots, sizeof *d->used);
+    d->version = calloc(d->slots, sizeof *d->version);
+    d->seen = calloc(d->slots, sizeof *d->seen);
+    d->cut = calloc(d->threads * CHUNKS_A_THREAD + 1, sizeof *d->cut);
+    d->work = calloc(d->threads, sizeof *d->work);
+    if (!d->cache || !d->used || !d->version || !d->seen || !d->cut || !d->work)
+        return err_set(ERR_memory, "a decoder of %u slots of %u positions", d->slots, d->max_context);
+    d->bytes += sizeof *d + cache * sizeof(float) + d->slots * (sizeof *d->used + sizeof *d->version + sizeof *d->seen);
+    for (size_t i = 0; i < DECODER_VERSIONS; i++) {
+        d->packed[i].floats = aligned_alloc(64, ROUND_UP(d->packing.count) * sizeof(float));
+        if (!d->packed[i].floats) return err_set(ERR_memory, "a decoder's packed weights");
+        d->bytes += ROUND_UP(d->packing.count) * sizeof(float);
+    }
+    size_t rows = LOGITS_FLOATS / (size_t)c->vocab_padded;
+    d->head_rows = rows < 8 ? 8 : rows > DECODER_ROWS ? DECODER_ROWS : rows;
+    for (size_t i = 0; i < d->threads; i++) TRY(work_init(d, &d->work[i]));
+    d->bytes += d->max_context * (size_t)c->head_dim * sizeof(float);
+    return rope_table(&d->rope, c, d->max_context);
+}
+
+err_t decoder_new(struct decoder **ret, const struct model_config *config, uint32_t slots, uint32_t max_context,
+                  struct pool *pool)
+{
+    TRY(model_config_check(config));
+    if (slots < 1 || slots > MAX_SLOTS)
+        return err_set(ERR_invalid, "a decoder of %u slots; 1 to %d are allowed", slots, MAX_SLOTS);
+    if (max_context < 1 || max_context > (uint32_t)config->max_positions)
+        return err_set(ERR_invalid, "a decoder of %u positions; the model has 1 to %d", max_context, config->max_positions);
+    struct decoder *d = calloc(1, sizeof *d);
+    if (!d) return err_set(ERR_memory, "a decoder");
+    *d = (struct decoder){
+        .config = *config, .layout = layout_of(config), .packing = packed_layout_of(config), .kernels = kernels(), .pool = pool,
+        .threads = pool_threads(pool), .slots = slots, .max_context = max_context,
+        .context = ((size_t)max_context + KV_PANEL - 1) / KV_PANEL * KV_PANEL,
+    };
+    err_t err = decoder_init(d);
+    if (err != ERR_ok)
+        decoder_free(&d);
+    else
+        *ret = d;
+    return err;
+}
+
+void decoder_free(struct decoder **decoder)
+{
+    struct decoder *d = *decoder;
+    *decoder = NULL;
+    if (!d) return;
+    for (size_t i = 0; d->work && i < d->threads; i++) free(d->work[i].block);
+    for (size_t i = 0; i < DECODER_VERSIONS; i++) free(d->packed[i].floats);
+    free(d->work);
+    free(d->cut);
+    free(d->seen);
+    free(d->version);
+    free(d->used);
+    free(d->rope);
+    free(d->cache);
+    free(d);
+}
+
+size_t decoder_bytes(const struct decoder *decoder)
+{
+    return decoder->bytes;
+}
+
+void decoder_reset(struct decoder *decoder, uint32_t slot)
+{
+    BUG_IF(slot >= decoder->slots);
+    decoder->used[slot] = 0;
+}
+
+uint32_t decoder_used(const struct decoder *decoder, uint32_t slot)
+{
+    BUG_IF(slot >= decoder->slots);
+    return decoder->used[slot];
+}
+
+static err_t check_item(struct decoder *d, uint64_t version, const struct decoder_item *item)
+{
+    if (item->slot >= d->slots) return err_set(ERR_invalid, "slot %u of %u", item->slot, d->slots);
+    if (d->seen[item->slot] == d->steps) return err_set(ERR_invalid, "slot %u stands twice in a step", item->slot);
+    d->seen[item->slot] = d->steps;
+    uint32_t used = d->used[item->slot];
+    BUG_IF(used > 0 && d->version[item->slot] != version);
+    if (item->count == 0) return err_set(ERR_invalid, "slot %u: no token to feed", item->slot);
+    if (item->count > d->max_context - used)
+        return err_set(ERR_too_large, "slot %u: %u tokens after %u pass the context of %u", item->slot, item->count, used,
+                       d->max_context);
+    for (uint32_t i = 0; i < item->count; i++) {
+        if (item->tokens[i] < 0 || item->tokens[i] >= d->config.vocab)
+            return err_set(ERR_invalid, "slot %u: token %d is not within the vocabulary of %d", item->slot, item->tokens[i],
+                           d->config.vocab);
+    }
+    return ERR_ok;
+}
+
+static void pack(const struct decoder *d, const struct model *model, float *to)
+{
+    const struct model_config *c = &d->config;
+    size_t D = (size_t)c->width, E = (size_t)c->head_dim, A = (size_t)c->heads * E, F = (size_t)c->ff;
+    const struct packed_layout *at = &d->packing;
+    void (*one)(float *, const float *, size_t, size_t) = d->kernels->gemm_pack;
+    for (size_t l = 0; l < (size_t)c->layers; l++) {
+        float *layer = to + l * at->layer_stride;
+        one(layer + at->qkv, tensor_in(&d->layout, model->weights, TENSOR_q_proj, l), A + 2 * (size_t)c->kv_heads * E, D);
+        one(layer + at->o, tensor_in(&d->layout, model->weights, TENSOR_o_proj, l), D, A);
+        one(layer + at->gu, tensor_in(&d->layout, model->weights, TENSOR_gate_proj, l), 2 * F, D);
+        one(layer + at->down, tensor_in(&d->layout, model->weights, TENSOR_down_proj, l), D, F);
+    }
+    one(to + at->head, tensor_in(&d->layout, model->weights, TENSOR_head, 0), (size_t)c->vocab, D);
+}
+
+/* this version's packed weights, made when they are new in place of the longest unused */
+static const struct packed *packed_of(struct decoder *d, const struct model *model, uint64_t version)
+{
+    struct packed *oldest = &d->packed[0];
+    for (size_t i = 0; i < DECODER_VERSIONS; i++) {
+        struct packed *p = &d->packed[i];
+        if (p->last_step > 0 && p->version == version) {
+            p->last_step = d->steps;
+            return p;
+        }
+        if (p->last_step < oldest->last_step) oldest = p;
+    }
+    oldest->version = version;
+    oldest->last_step = d->steps;
+    pack(d, model, oldest->floats);
+    return oldest;
+}
+
+/* Cuts the items into chunks of about equal tokens; returns how many. Depends on the items and the threads only. */
+static size_t cut_items(struct decoder *d, const struct decoder_item *items, size_t count)
+{
+    size_t tokens = 0, done = 0, chunk = 0;
+    for (size_t i = 0; i < count; i++) tokens += items[i].count;
+    size_t chunks = tokens / CHUNK_TOKENS;
+    if (chunks < d->threads) chunks = d->threads;
+    if (chunks > d->threads * CHUNKS_A_THREAD) chunks = d->threads * CHUNKS_A_THREAD;
+    if (chunks > (tokens + 3) / 4) chunks = (tokens + 3) / 4;
+    d->cut[0] = 0;
+    for (size_t i = 0; i < count; i++) {
+        done += items[i].count;
+        while (chunk < chunks && done * chunks >= (chunk + 1) * tokens) d->cut[++chunk] = i + 1;
+    }
+    return chunk;
+}
+
+struct round {
+    struct decoder *decoder;
+    const struct model *model;
+    const struct packed *packed;
+    const struct decoder_item *items;
+};
+
+static void play_chunk(void *ctx, size_t index, size_t worker)
+{
+    const struct round *round = ctx;
+    struct decoder *d = round->decoder;
+    decoder_pass(d, &d->work[worker], round->model, round->packed, round->items, d->cut[index], d->cut[index + 1]);
+}
+
+err_t decoder_step(struct decoder *decoder, const struct model *model, uint64_t version, const struct decoder_item *items,
+                   size_t count)
+{
+    BUG_IF(model->count != decoder->layout.count);
+    if (count == 0) return ERR_ok;
+    decoder->steps++;
+    for (size_t i = 0; i < count; i++) TRY(check_item(decoder, version, &items[i]));
+    struct round round = {decoder, model, packed_of(decoder, model, version), items};
+    pool_run(decoder->pool, cut_items(decoder, items, count), false, play_chunk, &round);
+    for (size_t i = 0; i < count; i++) {
+        decoder->used[items[i].slot] += items[i].count;
+        decoder->version[items[i].slot] = version;
+    }
+    return ERR_ok;
+}

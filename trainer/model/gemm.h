@@ -1,0 +1,44 @@
+/* Matrix products of the engine, the one seam to whatever computes them.
+ *
+ * Row-major fp32, no threads of its own, no allocation: the caller passes GEMM_PACK_FLOATS floats of scratch, so any number
+ * of threads may multiply at once. Not OpenBLAS: Debian's serial build has no lock around its scratch buffers, and calls
+ * from two threads give wrong numbers (2.5 % of small products in a stress test); the threaded build locks on every call.
+ * A packed panel with an AVX-512 tile also is about twice its AVX2 kernels (bench_engine measures both).
+ * The products are members of struct kernels (kernels.h), one build of gemm.inc per instruction set. */
+#ifndef PAL_TRAINER_MODEL_GEMM_H
+#define PAL_TRAINER_MODEL_GEMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define GEMM_KC          256 /* depth of a packed block */
+#define GEMM_NC          512 /* columns of a packed block; a multiple of every tile width */
+#define GEMM_PACK_FLOATS ((size_t)GEMM_KC * GEMM_NC)
+#define GEMM_NR_MAX      32 /* widest tile */
+
+/* How the operands are stored: C[M, N] = op(A)[M, K] op(B)[K, N]. */
+enum gemm_op {
+    GEMM_nt, /* A [M, K], B [N, K]: activations times weights */
+    GEMM_nn, /* A [M, K], B [K, N]: gradients back through weights */
+    GEMM_tn  /* A [K, M], B [K, N]: gradients of weights */
+};
+
+struct gemm {
+    enum gemm_op op;
+    size_t M, N, K;
+    const float *a;
+    size_t lda; /* floats from row to row, here and below */
+    const float *b;
+    size_t ldb;
+    float *c;
+    size_t ldc;
+    bool add; /* C += instead of C = */
+};
+
+/* Floats that pack() writes for B [N, K]. */
+static inline size_t gemm_packed_floats(size_t N, size_t K)
+{
+    return (N + GEMM_NR_MAX - 1) / GEMM_NR_MAX * GEMM_NR_MAX * K;
+}
+
+#endif

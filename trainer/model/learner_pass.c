@@ -1,0 +1,236 @@
+/* Forward and backward through all layers, on one worker's arrays. Gradients of weights are added to w->gradient. */
+#include "trainer/model/learner_impl.h"
+
+/* what a layer's functions share */
+struct pass {
+    const struct learner *l;
+    const struct kernels *k;
+    struct work *w;
+    const float *weights;
+    const struct learner_batch *batch;
+    struct attention attention;
+    size_t T, R;             /* tokens, target rows */
+    size_t D, H, E, A, S, F; /* of the model */
+    size_t V;                /* ids in use: columns past them are never computed */
+    float eps;
+};
+
+static struct pass pass_of(const struct learner *l, struct work *w, const float *weights, const struct learner_batch *batch)
+{
+    const struct model_config *c = &l->config;
+    size_t H = (size_t)c->heads, K = (size_t)c->kv_heads, E = (size_t)c->head_dim;
+    return (struct pass){
+        .l = l, .k = l->kernels, .w = w, .weights = weights, .batch = batch,
+        .attention = {H, K, E, batch->sequences, batch->start, w->attention.at, w->pack.at},
+        .T = batch->start[batch->sequences], .R = batch->targets,
+        .D = (size_t)c->width, .H = H, .E = E, .A = H * E, .S = (H + 2 * K) * E, .F = (size_t)c->ff, .V = (size_t)c->vocab,
+        .eps = c->rms_eps,
+    };
+}
+
+static float *at(struct array array, size_t layer)
+{
+    return array.at + layer * array.stride;
+}
+
+static const float *weight(const struct pass *p, enum tensor_id id, size_t layer)
+{
+    return tensor_in(&p->l->layout, p->weights, id, layer);
+}
+
+static float *gradient(const struct pass *p, enum tensor_id id, size_t layer)
+{
+    return tensor_at(&p->l->layout, p->w->gradient, id, layer);
+}
+
+static bool is_last(const struct pass *p, size_t layer)
+{
+    return layer + 1 == (size_t)p->l->config.layers;
+}
+
+/* y [rows, out] (+)= x [rows, in] W^T */
+static void linear_forward(const struct pass *p, float *y, const float *x, const float *W, size_t rows, size_t out, size_t in,
+                           bool add)
+{
+    const struct gemm g = {GEMM_nt, rows, out, in, x, in, W, in, y, out, add};
+    p->k->gemm(&g, p->w->pack.at);
+}
+
+/* dx [rows, in] = dy [rows, out] W and dW += dy^T x */
+static void linear_backward(const struct pass *p, float *dx, float *dW, const float *dy, const float *x, const float *W,
+                            size_t rows, size_t out, size_t in)
+{
+    const struct gemm back = {GEMM_nn, rows, in, out, dy, out, W, in, dx, in, false};
+    p->k->gemm(&back, p->w->pack.at);
+    const struct gemm grad = {GEMM_tn, out, in, rows, dy, out, x, in, dW, in, true};
+    p->k->gemm(&grad, p->w->pack.at);
+}
+
+static void gather_rows(float *to, const float *from, const uint32_t *row, size_t rows, size_t n)
+{
+    for (size_t r = 0; r < rows; r++) memcpy(to + r * n, from + row[r] * n, n * sizeof *to);
+}
+
+/* the rows that are not named are 0 */
+static void scatter_rows(float *to, const float *from, const uint32_t *row, size_t rows, size_t all, size_t n)
+{
+    memset(to, 0, all * n * sizeof *to);
+    for (size_t r = 0; r < rows; r++) memcpy(to + row[r] * n, from + r * n, n * sizeof *to);
+}
+
+static void embedding_forward(const struct pass *p)
+{
+    const float *table = weight(p, TENSOR_embed, 0);
+    float *x = at(p->w->x, 0);
+    for (size_t t = 0; t < p->T; t++) memcpy(x + t * p->D, table + (size_t)p->batch->tokens[t] * p->D, p->D * sizeof *x);
+}
+
+static void embedding_backward(const struct pass *p, const float *dx)
+{
+    float *table = gradient(p, TENSOR_embed, 0);
+    for (size_t t = 0; t < p->T; t++) p->k->add(table + (size_t)p->batch->tokens[t] * p->D, dx + t * p->D, p->D);
+}
+
+static void layer_attention_forward(const struct pass *p, size_t layer)
+{
+    struct work *w = p->w;
+    float *x = at(w->x, layer), *n1 = at(w->n1, layer), *qkv = at(w->qkv, layer);
+    p->k->rmsnorm_forward(n1, at(w->rstd1, layer), x, weight(p, TENSOR_norm1, layer), p->T, p->D, p->eps);
+    linear_forward(p, qkv, n1, weight(p, TENSOR_q_proj, layer), p->T, p->S, p->D, false);
+    if (p->l->config.qkv_bias) p->k->add_rows(qkv, p->S, weight(p, TENSOR_q_bias, layer), p->T, p->S);
+    p->k->rope(qkv, p->S, p->T, p->H + p->attention.kv_heads, p->E, w->position, p->l->rope, 1);
+    p->k->attention_forward(&p->attention, at(w->att, layer), at(w->lse, layer), qkv);
+}
+
+static void layer_forward(const struct pass *p, size_t layer)
+{
+    struct work *w = p->w;
+    bool last = is_last(p, layer);
+    size_t rows = last ? p->R : p->T;
+    float *mid = at(w->mid, layer), *n2 = at(w->n2, layer), *gu = at(w->gu, layer), *act = at(w->act, layer);
+    layer_attention_forward(p, layer);
+    const float *att = at(w->att, layer);
+    if (last) {
+        gather_rows(mid, at(w->x, layer), w->row, rows, p->D);
+        gather_rows(w->picked.at, att, w->row, rows, p->A);
+        att = w->picked.at;
+    } else {
+        memcpy(mid, at(w->x, layer), rows * p->D * sizeof *mid);
+    }
+    linear_forward(p, mid, att, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A, true);
+    p->k->rmsnorm_forward(n2, at(w->rstd2, layer), mid, weight(p, TENSOR_norm2, layer), rows, p->D, p->eps);
+    linear_forward(p, gu, n2, weight(p, TENSOR_gate_proj, layer), rows, 2 * p->F, p->D, false);
+    p->k->swiglu_forward(act, gu, rows, p->F);
+    float *next = last ? w->top.at : at(w->x, layer + 1);
+    memcpy(next, mid, rows * p->D * sizeof *next);
+    linear_forward(p, next, act, weight(p, TENSOR_down_proj, layer), rows, p->D, p->F, true);
+}
+
+/* from dx at the layer's output rows to w->dwide, the gradient at its input (all tokens) */
+static void layer_backward(const struct pass *p, size_t layer, float *dx)
+{
+    struct work *w = p->w;
+    bool last = is_last(p, layer);
+    size_t rows = last ? p->R : p->T;
+    float *dn = w->dn.at, *dgu = w->dgu.at, *dact = w->dact.at, *datt = last ? w->dpicked.at : w->datt.at;
+    const float *att = last ? w->picked.at : at(w->att, layer), *qkv = at(w->qkv, layer);
+
+    linear_backward(p, dact, gradient(p, TENSOR_down_proj, layer), dx, at(w->act, layer), weight(p, TENSOR_down_proj, layer),
+                    rows, p->D, p->F);
+    p->k->swiglu_backward(dgu, dact, at(w->gu, layer), rows, p->F);
+    linear_backward(p, dn, gradient(p, TENSOR_gate_proj, layer), dgu, at(w->n2, layer), weight(p, TENSOR_gate_proj, layer), rows,
+                    2 * p->F, p->D);
+    p->k->rmsnorm_backward(dx, gradient(p, TENSOR_norm2, layer), dn, at(w->mid, layer), at(w->rstd2, layer),
+                           weight(p, TENSOR_norm2, layer), rows, p->D);
+    linear_backward(p, datt, gradient(p, TENSOR_o_proj, layer), dx, att, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A);
+    if (last) {
+        scatter_rows(w->dwide.at, dx, w->row, rows, p->T, p->D);
+        scatter_rows(w->datt.at, datt, w->row, rows, p->T, p->A);
+    }
+    float *dqkv = w->dqkv.at;
+    p->k->attention_backward(&p->attention, dqkv, w->datt.at, at(w->att, layer), at(w->lse, layer), qkv);
+    p->k->rope(dqkv, p->S, p->T, p->H + p->attention.kv_heads, p->E, w->position, p->l->rope, -1);
+    if (p->l->config.qkv_bias) p->k->sum_rows(gradient(p, TENSOR_q_bias, layer), dqkv, p->S, p->T, p->S);
+    linear_backward(p, dn, gradient(p, TENSOR_q_proj, layer), dqkv, at(w->n1, layer), weight(p, TENSOR_q_proj, layer), p->T, p->S,
+                    p->D);
+    p->k->rmsnorm_backward(w->dwide.at, gradient(p, TENSOR_norm1, layer), dn, at(w->x, layer), at(w->rstd1, layer),
+                           weight(p, TENSOR_norm1, layer), p->T, p->D);
+}
+
+/* logits of `rows` rows from row `from` on, [rows, vocab_padded] of which V columns are set */
+static void head_logits(const struct pass *p, size_t from, size_t rows)
+{
+    const struct gemm g = {GEMM_nt, rows, p->V, p->D, p->w->hidden.at + from * p->D, p->D, weight(p, TENSOR_head, 0), p->D,
+                           p->w->logits.at, (size_t)p->l->config.vocab_padded, false};
+    p->k->gemm(&g, p->w->pack.at);
+}
+
+static struct head_row head_row(const struct pass *p, size_t target)
+{
+    return (struct head_row){p->V, 1.0f / p->batch->temperature, p->batch->tokens[p->batch->target[target]]};
+}
+
+static size_t head_rows(const struct pass *p, size_t from)
+{
+    return p->R - from < p->l->head_rows ? p->R - from : p->l->head_rows;
+}
+
+void learner_pass_forward(struct learner *l, struct work *w, const float *weights, const struct learner_batch *batch,
+                          const struct learner_out *out)
+{
+    const struct pass pass = pass_of(l, w, weights, batch), *p = &pass;
+    embedding_forward(p);
+    for (size_t layer = 0; layer < (size_t)l->config.layers; layer++) layer_forward(p, layer);
+    p->k->rmsnorm_forward(w->hidden.at, w->rstd.at, w->top.at, weight(p, TENSOR_norm, 0), p->R, p->D, p->eps);
+    if (out->hidden) memcpy(out->hidden, w->hidden.at, p->R * p->D * sizeof *out->hidden);
+    for (size_t from = 0; from < p->R; from += l->head_rows) {
+        size_t rows = head_rows(p, from);
+        head_logits(p, from, rows);
+        for (size_t r = from; r < from + rows; r++) {
+            const struct head_row row = head_row(p, r);
+            const float *z = w->logits.at + (r - from) * (size_t)l->config.vocab_padded;
+            p->k->head_forward(&row, z, &w->head_lse.at[r], &out->logp[r], &w->head_ent.at[r]);
+            out->entropy[r] = w->head_ent.at[r];
+        }
+    }
+}
+
+/* dn = gradient at the final norm's output; the head's weights get theirs. The logits are computed again: cheaper than
+ * keeping [targets, vocab]. */
+static void head_backward(const struct pass *p, float *dn, const struct learner_grad *grad)
+{
+    size_t Vp = (size_t)p->l->config.vocab_padded;
+    float *z = p->w->logits.at;
+    for (size_t from = 0; from < p->R; from += p->l->head_rows) {
+        size_t rows = head_rows(p, from);
+        head_logits(p, from, rows);
+        for (size_t r = from; r < from + rows; r++) {
+            const struct head_row row = head_row(p, r);
+            p->k->head_backward(&row, z + (r - from) * Vp, p->w->head_lse.at[r], p->w->head_ent.at[r], grad->dlogp[r],
+                                grad->dentropy[r]);
+        }
+        const struct gemm back = {GEMM_nn, rows, p->D, p->V, z, Vp, weight(p, TENSOR_head, 0), p->D, dn + from * p->D, p->D, false};
+        p->k->gemm(&back, p->w->pack.at);
+        const struct gemm dw = {GEMM_tn, p->V, p->D, rows, z, Vp, p->w->hidden.at + from * p->D, p->D, gradient(p, TENSOR_head, 0),
+                                p->D, true};
+        p->k->gemm(&dw, p->w->pack.at);
+    }
+    if (grad->dhidden) p->k->add(dn, grad->dhidden, p->R * p->D);
+}
+
+void learner_pass_backward(struct learner *l, struct work *w, const float *weights, const struct learner_batch *batch,
+                           const struct learner_grad *grad)
+{
+    const struct pass pass = pass_of(l, w, weights, batch), *p = &pass;
+    head_backward(p, w->dn.at, grad);
+    memset(w->dx.at, 0, p->R * p->D * sizeof(float));
+    p->k->rmsnorm_backward(w->dx.at, gradient(p, TENSOR_norm, 0), w->dn.at, w->top.at, w->rstd.at, weight(p, TENSOR_norm, 0), p->R,
+                           p->D);
+    /* the last layer turns target rows (dx) into all tokens (dwide); the others work on dwide in place */
+    float *dx = w->dx.at;
+    for (size_t layer = (size_t)l->config.layers; layer-- > 0;) {
+        layer_backward(p, layer, dx);
+        dx = w->dwide.at;
+    }
+    embedding_backward(p, w->dwide.at);
+}
