@@ -82,7 +82,7 @@ START_TEST(properties_of_random_groups)
     (void)fprintf(stderr, "PAL_SEED=%llu\n", (unsigned long long)seed);
     struct rng rng;
     rng_init(&rng, seed, 1);
-    for (int round = 0; round < 2000; round++) {
+    for (int round = 0; round < 200; round++) {
         size_t n = 2 + rng_below(&rng, N_MAX - 1);
         double r[N_MAX], shifted[N_MAX], a[ADVANTAGE_COUNT][N_MAX], b[N_MAX];
         bool binary = rng_below(&rng, 2) == 0;
@@ -92,11 +92,13 @@ START_TEST(properties_of_random_groups)
             bool signal = advantage_compute(rule, r, n, a[rule]);
             ck_assert(signal == advantage_compute(rule, shifted, n, b));
             double sum = 0;
+            int wrong = 0;
             for (size_t i = 0; i < n; i++) {
                 ck_assert_double_eq_tol(b[i], a[rule][i], 1e-6);
-                for (size_t j = 0; j < n; j++) ck_assert(r[i] <= r[j] || a[rule][i] >= a[rule][j]);
+                for (size_t j = 0; j < n; j++) wrong += r[i] > r[j] && a[rule][i] < a[rule][j];
                 sum += a[rule][i];
             }
+            ck_assert_int_eq(wrong, 0);
             ck_assert_double_eq_tol(sum, 0, 1e-9 * (double)n);
             for (size_t i = 0; i < n; i++) b[i] = r[i];
             ck_assert(signal == advantage_compute(rule, b, n, b));
