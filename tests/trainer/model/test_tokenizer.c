@@ -45,9 +45,27 @@ START_TEST(longest_match_wins)
 }
 END_TEST
 
+/* for tests/golden/tokenizer_check.py */
+static void dump(const struct tokenizer *t, json_t *texts)
+{
+    const char *folder = getenv("PAL_TOKENIZER_DUMP");
+    if (!folder) return;
+    char path[512];
+    AUTO(buf) out = {0};
+    ck_assert_int_eq(tokenizer_export(t, &out), ERR_ok);
+    (void)snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(out.data, 1, out.size, file), out.size);
+    ck_assert_int_eq(fclose(file), 0);
+    (void)snprintf(path, sizeof path, "%s/texts.json", folder);
+    ck_assert_int_eq(json_dump_file(texts, path, 0), 0);
+}
+
 START_TEST(printable_text_round_trips)
 {
     AUTO_PTR(tokenizer) t = words();
+    json_t *texts = json_array();
     uint64_t seed = 31;
     (void)printf("tokenizer seed %llu\n", (unsigned long long)seed);
     struct rng rng;
@@ -68,7 +86,12 @@ START_TEST(printable_text_round_trips)
         for (size_t i = 0; i < count; i++) ck_assert_int_gt(ids[i], 1);
         ck_assert_int_eq(tokenizer_decode(t, ids, count, &back), ERR_ok);
         ck_assert_str_eq(buf_chars(&text), buf_chars(&back));
+        json_t *list = json_array();
+        for (size_t i = 0; i < count; i++) (void)json_array_append_new(list, json_integer(ids[i]));
+        (void)json_array_append_new(texts, json_pack("[s o]", buf_chars(&text), list));
     }
+    dump(t, texts);
+    json_decref(texts);
 }
 END_TEST
 
