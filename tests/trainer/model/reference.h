@@ -1,5 +1,6 @@
 /* The transformer once more, in double, one token at a time and without cleverness: what the tests compare the engine with.
- * (A ck_assert that holds writes to a pipe all the same: inner loops test first and abort then.) Weights come from the engine's layout; everything else is written from the formulas. */
+ * (A ck_assert that holds writes to a pipe all the same: inner loops test first and abort then.) Weights come from the
+ * engine's layout; everything else is written from the formulas. */
 #ifndef PAL_TESTS_MODEL_REFERENCE_H
 #define PAL_TESTS_MODEL_REFERENCE_H
 
@@ -63,7 +64,8 @@ static inline void ref_rope(double *x, size_t E, size_t position, double theta)
 }
 
 /* one query over n keys, keys and values `stride` apart */
-static inline void ref_attend(double *out, const double *q, const double *k, const double *v, size_t n, size_t stride, size_t E)
+static inline void ref_attend(double *out, const double *q, const double *k, const double *v, size_t n, size_t stride,
+                              size_t E)
 {
     double p[REF_KEYS], sum = 0, top = -1e300;
     if (n > REF_KEYS) ck_abort_msg("%zu keys", n);

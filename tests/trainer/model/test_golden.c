@@ -27,10 +27,18 @@ static float real(const json_t *object, const char *name)
 static struct model_config config_of(const json_t *c)
 {
     return (struct model_config){
-        .vocab = integer(c, "vocab"), .vocab_padded = integer(c, "vocab_padded"), .layers = integer(c, "layers"),
-        .width = integer(c, "width"), .heads = integer(c, "heads"), .kv_heads = integer(c, "kv_heads"),
-        .head_dim = integer(c, "head_dim"), .ff = integer(c, "ff"), .max_positions = MAX, .rope_theta = real(c, "theta"),
-        .rms_eps = real(c, "eps"), .tied = true,
+        .vocab = integer(c, "vocab"),
+        .vocab_padded = integer(c, "vocab_padded"),
+        .layers = integer(c, "layers"),
+        .width = integer(c, "width"),
+        .heads = integer(c, "heads"),
+        .kv_heads = integer(c, "kv_heads"),
+        .head_dim = integer(c, "head_dim"),
+        .ff = integer(c, "ff"),
+        .max_positions = MAX,
+        .rope_theta = real(c, "theta"),
+        .rms_eps = real(c, "eps"),
+        .tied = true,
     };
 }
 

@@ -76,7 +76,8 @@ START_TEST(printable_text_round_trips)
         for (uint32_t n = rng_below(&rng, 20); n > 0; n--) {
             char c = round == 0 ? (char)(' ' + n) : (char)(' ' + rng_below(&rng, 95));
             const char *word = WORDS[rng_below(&rng, WORD_COUNT)];
-            err_t err = rng_below(&rng, 3) == 0 ? buf_printf(&text, "%c", c) : buf_printf(&text, "%s%s", n % 2 ? " " : "", word);
+            err_t err =
+                rng_below(&rng, 3) == 0 ? buf_printf(&text, "%c", c) : buf_printf(&text, "%s%s", n % 2 ? " " : "", word);
             ck_assert_int_eq(err, ERR_ok);
             if (n % 7 == 0) ck_assert_int_eq(buf_text(&text, "\n"), ERR_ok);
         }
@@ -116,7 +117,8 @@ START_TEST(limits_hold)
 {
     struct tokenizer *t = NULL;
     const char *const empty[] = {"good", ""}, *const control[] = {"ta\tb"};
-    const char *const longest[] = {"0123456789012345678901234567890_"}, *const longer[] = {"0123456789012345678901234567890_1"};
+    const char *const longest[] = {"0123456789012345678901234567890_"}, *const longer[] = {
+                                                                            "0123456789012345678901234567890_1"};
     ck_assert_int_eq(tokenizer_new_words(&t, empty, 2), ERR_invalid);
     ck_assert_int_eq(tokenizer_new_words(&t, control, 1), ERR_invalid);
     ck_assert_int_eq(tokenizer_new_words(&t, longer, 1), ERR_invalid);
@@ -150,8 +152,8 @@ START_TEST(export_is_a_word_level_tokenizer)
     json_t *json = json_loads(buf_chars(&out), 0, NULL);
     const char *model = NULL, *unknown = NULL, *pattern = NULL;
     json_t *vocab = NULL;
-    ck_assert_int_eq(json_unpack(json, "{s:{s:s s:s s:o} s:{s:{s:s}}}", "model", "type", &model, "unk_token", &unknown, "vocab",
-                                 &vocab, "pre_tokenizer", "pattern", "Regex", &pattern),
+    ck_assert_int_eq(json_unpack(json, "{s:{s:s s:s s:o} s:{s:{s:s}}}", "model", "type", &model, "unk_token", &unknown,
+                                 "vocab", &vocab, "pre_tokenizer", "pattern", "Regex", &pattern),
                      0);
     ck_assert_str_eq(model, "WordLevel");
     ck_assert_int_eq((int)json_object_size(vocab), tokenizer_vocab(t));
