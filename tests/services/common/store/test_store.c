@@ -45,8 +45,6 @@ static err_t run(struct store *store, const struct store_statement *statement)
     return store_run(store, &args, NULL);
 }
 
-/* ---- migrations ---- */
-
 static void write_migration(const char *folder, const char *name, const char *text)
 {
     char path[CLUSTER_TEXT_BYTES + 64];
@@ -128,8 +126,6 @@ START_TEST(a_migration_is_whole_or_absent)
 }
 END_TEST
 
-/* ---- statements ---- */
-
 START_TEST(every_statement_prepares_and_is_what_it_declares)
 {
     AUTO_PTR(store) store = cluster_ledger(&cluster, "statements", MIGRATIONS);
@@ -172,8 +168,6 @@ START_TEST(a_wrong_declaration_is_noticed)
     FAILS(run(store, &bad[3]), ERR_database, "declared");
 }
 END_TEST
-
-/* ---- values ---- */
 
 static const struct store_statement echo = {
     .name = "echo",
@@ -296,8 +290,6 @@ START_TEST(integers_that_do_not_fit_are_refused)
     FAILS(store_run(store, &args, NULL), ERR_invalid, "narrow: $2");
 }
 END_TEST
-
-/* ---- arrays ---- */
 
 static const struct store_statement echo_arrays = {
     .name = "echo_arrays",
@@ -431,8 +423,6 @@ START_TEST(sets_are_written_in_one_statement)
 }
 END_TEST
 
-/* ---- transactions ---- */
-
 START_TEST(an_older_epoch_is_fenced_off)
 {
     static const struct store_statement job = {.name = "a_job",
@@ -499,8 +489,6 @@ START_TEST(a_failed_transaction_cannot_be_committed)
     OK(store_commit(store));
 }
 END_TEST
-
-/* ---- errors ---- */
 
 static int backend_pid(struct store *store)
 {
@@ -587,8 +575,6 @@ START_TEST(conninfo_is_quoted_or_overridden)
     ck_assert_int_eq(unsetenv("PAL_DATABASE_URL"), 0);
 }
 END_TEST
-
-/* ---- the schema ---- */
 
 /* A job with two groups: 1 with two done episodes, 2 open with one pending; a batch that used episode 1. */
 #define BASE                                                                                                                 \
