@@ -48,8 +48,13 @@ END_TEST
 
 START_TEST(no_variance_is_no_signal)
 {
-    const double cases[][3] = {{0, 0, 0},   {1, 1, 1},        {0.1 + 0.2, 0.3, 0.3},       {1e9, 1e9, 1e9 + 0.5},
-                               {1, NAN, 0}, {INFINITY, 0, 0}, {1.5e308, 1.5e308, -1.5e308}};
+    const double cases[][3] = {{0, 0, 0},
+                               {1, 1, 1},
+                               {0.1 + 0.2, 0.3, 0.3},
+                               {1e9, 1e9, 1e9 + 0.5},
+                               {1, (double)NAN, 0},
+                               {(double)INFINITY, 0, 0},
+                               {1.5e308, 1.5e308, -1.5e308}};
     for (enum advantage rule = 0; rule < ADVANTAGE_COUNT; rule++) {
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
             double got[3] = {7, 7, 7};

@@ -1,0 +1,47 @@
+/* A checkpoint as a file: all that training needs to go on as if it had never stopped.
+ *
+ * 512 bytes of header (magic "PALCKPNT", format, names, positions, config, digest), then the sections weights, m, v and, when
+ * the job holds its policy near a reference, the reference's weights: `count` fp32 each, each beginning 64-byte aligned, zero
+ * bytes between. Saving, loading and going on gives the same bits as never having stopped (same number of threads). Where
+ * the learning-rate schedule stands is `update`: the rate of update u depends on u only. Format 1; little-endian. */
+#ifndef PAL_TRAINER_CHECKPOINT_H
+#define PAL_TRAINER_CHECKPOINT_H
+
+#include "trainer/model/model.h"
+
+#define CHECKPOINT_FORMAT       1
+#define CHECKPOINT_HEADER_BYTES 512
+#define CHECKPOINT_ALIGN        64
+#define CHECKPOINT_SPANS        9 /* header, four sections, what aligns them */
+
+struct checkpoint {
+    struct model_config config;
+    uint64_t job;
+    int64_t lineage;
+    int64_t version;
+    int64_t update; /* last update in it, >= version; also the position of the schedule */
+    uint64_t seed;  /* the job's */
+    uint64_t bad_updates;
+    uint64_t optimizer_step; /* AdamW's t */
+    struct rng rng;
+    struct digest digest;   /* model_digest of the weights */
+    size_t count;           /* parameters of a section */
+    const float *weights;   /* [count] */
+    const float *m;         /* [count] AdamW's first moment */
+    const float *v;         /* [count] AdamW's second moment */
+    const float *reference; /* [count], or NULL when there is none */
+};
+
+/* Size of the whole file. */
+size_t checkpoint_bytes(const struct model_config *config, bool with_reference);
+
+/* The file as spans to be written (and hashed) one after another: header holds CHECKPOINT_HEADER_BYTES and outlives them, as
+ * do the sections. count follows from config. */
+void checkpoint_encode(const struct checkpoint *checkpoint, uint8_t *header, struct span ret[CHECKPOINT_SPANS],
+                       size_t *ret_count);
+
+/* Reads and checks everything, the digest and that all numbers are finite included; sections stay in the span, which must be
+ * 64-byte aligned. ERR_malformed says what is wrong. */
+err_t checkpoint_open(struct span bytes, struct checkpoint *ret) MUST_USE;
+
+#endif
