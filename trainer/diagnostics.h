@@ -1,0 +1,27 @@
+/* The figures of an update (diagnostics.def): made from what the loss summed up; times are the caller's. */
+#ifndef PAL_TRAINER_DIAGNOSTICS_H
+#define PAL_TRAINER_DIAGNOSTICS_H
+
+#include "trainer/loss.h"
+
+struct diagnostics {
+#define FIGURE(name, doc) double name;
+#include "trainer/diagnostics.def"
+#undef FIGURE
+};
+
+enum diagnostics_figure {
+#define FIGURE(name, doc) DIAGNOSTICS_##name,
+#include "trainer/diagnostics.def"
+#undef FIGURE
+    DIAGNOSTICS_COUNT
+};
+
+const char *diagnostics_name(enum diagnostics_figure figure);
+const char *diagnostics_doc(enum diagnostics_figure figure);
+double diagnostics_value(const struct diagnostics *diagnostics, enum diagnostics_figure figure);
+
+/* Fills what follows from the sums of all optimizer steps; steps >= 1. */
+void diagnostics_from_sums(struct diagnostics *diagnostics, const struct loss_sums *sums, double steps);
+
+#endif

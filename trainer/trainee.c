@@ -1,0 +1,162 @@
+#include "trainer/trainee.h"
+
+#include <stdlib.h>
+
+#define RNG_STREAM      7                 /* apart from the model's initialisation */
+#define ARENA_MAX_BYTES ((size_t)4 << 30) /* of one update */
+
+static err_t build(struct trainee *t, const struct trainee_config *config)
+{
+    arena_init(&t->arena, ARENA_MAX_BYTES);
+    TRY(model_new(&t->model, &config->model));
+    TRY(model_new(&t->kept_model, &config->model));
+    TRY(adamw_new_model(&t->adamw, &config->adamw, &config->model));
+    TRY(adamw_new_model(&t->kept_adamw, &config->adamw, &config->model));
+    TRY(learner_new(&t->learner, &config->model, pool_threads(t->pool), config->max_tokens, true));
+    rng_init(&t->rng, config->seed, RNG_STREAM);
+    return ERR_ok;
+}
+
+static err_t make(struct trainee **ret, const struct trainee_config *config, struct pool *pool)
+{
+    struct trainee *t = calloc(1, sizeof *t);
+    if (!t) return err_set(ERR_memory, "a trainee");
+    t->pool = pool;
+    t->seed = config->seed;
+    t->max_tokens = config->max_tokens;
+    err_t err = build(t, config);
+    if (err != ERR_ok)
+        trainee_free(&t);
+    else
+        *ret = t;
+    return err;
+}
+
+err_t trainee_new(struct trainee **ret, const struct trainee_config *config, struct pool *pool)
+{
+    struct trainee *t = NULL;
+    TRY(make(&t, config, pool));
+    BUG_IF(!t);
+    model_init(t->model, config->seed);
+    *ret = t;
+    return ERR_ok;
+}
+
+static bool same_config(const struct model_config *a, const struct model_config *b)
+{
+    return a->vocab == b->vocab && a->vocab_padded == b->vocab_padded && a->layers == b->layers && a->width == b->width &&
+           a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->ff == b->ff &&
+           a->max_positions == b->max_positions && a->rope_theta == b->rope_theta && a->rms_eps == b->rms_eps &&
+           a->qkv_bias == b->qkv_bias && a->tied == b->tied;
+}
+
+static err_t fill(struct trainee *t, const struct checkpoint *c)
+{
+    size_t bytes = c->count * sizeof(float);
+    if (c->reference) {
+        TRY(model_new(&t->reference, &c->config));
+        memcpy(t->reference->weights, c->reference, bytes);
+    }
+    memcpy(t->model->weights, c->weights, bytes);
+    memcpy(t->adamw->m, c->m, bytes);
+    memcpy(t->adamw->v, c->v, bytes);
+    t->adamw->step = c->optimizer_step;
+    t->rng = c->rng;
+    t->version = c->version;
+    t->update = c->update;
+    t->bad_updates = c->bad_updates;
+    return ERR_ok;
+}
+
+err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, const struct checkpoint *checkpoint,
+                     struct pool *pool)
+{
+    if (!same_config(&config->model, &checkpoint->config))
+        return err_set(ERR_conflict, "the checkpoint's model (%zu parameters, vocabulary %d) is not the job's (%zu, %d)",
+                       checkpoint->count, checkpoint->config.vocab, model_parameters(&config->model), config->model.vocab);
+    if (checkpoint->seed != config->seed)
+        return err_set(ERR_conflict, "the checkpoint's seed %lu is not the job's %lu", (unsigned long)checkpoint->seed,
+                       (unsigned long)config->seed);
+    struct trainee *t = NULL;
+    TRY(make(&t, config, pool));
+    BUG_IF(!t);
+    err_t err = fill(t, checkpoint);
+    if (err != ERR_ok)
+        trainee_free(&t);
+    else
+        *ret = t;
+    return err;
+}
+
+void trainee_free(struct trainee **trainee)
+{
+    struct trainee *t = *trainee;
+    *trainee = NULL;
+    if (!t) return;
+    model_free(&t->model);
+    model_free(&t->reference);
+    model_free(&t->kept_model);
+    adamw_free(&t->adamw);
+    adamw_free(&t->kept_adamw);
+    learner_free(&t->learner);
+    arena_fini(&t->arena);
+    free(t);
+}
+
+err_t trainee_set_reference(struct trainee *trainee)
+{
+    if (!trainee->reference) TRY(model_new(&trainee->reference, &trainee->model->config));
+    memcpy(trainee->reference->weights, trainee->model->weights, trainee->model->count * sizeof(float));
+    return ERR_ok;
+}
+
+err_t trainee_checkpoint(const struct trainee *t, struct checkpoint *ret)
+{
+    struct digest digest;
+    TRY(model_digest(t->model, &digest));
+    *ret = (struct checkpoint){.config = t->model->config,
+                               .version = t->version,
+                               .update = t->update,
+                               .seed = t->seed,
+                               .bad_updates = t->bad_updates,
+                               .optimizer_step = t->adamw->step,
+                               .rng = t->rng,
+                               .digest = digest,
+                               .count = t->model->count,
+                               .weights = t->model->weights,
+                               .m = t->adamw->m,
+                               .v = t->adamw->v,
+                               .reference = t->reference ? t->reference->weights : NULL};
+    return ERR_ok;
+}
+
+static void copy_state(struct model *model, struct adamw *adamw, const struct model *from_model,
+                       const struct adamw *from_adamw)
+{
+    size_t bytes = model->count * sizeof(float);
+    memcpy(model->weights, from_model->weights, bytes);
+    memcpy(adamw->m, from_adamw->m, bytes);
+    memcpy(adamw->v, from_adamw->v, bytes);
+    adamw->step = from_adamw->step;
+}
+
+void trainee_keep(struct trainee *t)
+{
+    copy_state(t->kept_model, t->kept_adamw, t->model, t->adamw);
+}
+
+void trainee_restore(struct trainee *t)
+{
+    copy_state(t->model, t->adamw, t->kept_model, t->kept_adamw);
+}
+
+bool trainee_finite(const struct trainee *trainee)
+{
+    uint32_t bad = 0; /* an exponent of all ones is an infinity or NaN; no early exit, so that the loop uses vectors */
+    for (size_t i = 0; i < trainee->model->count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &trainee->model->weights[i], sizeof bits);
+        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return bad == 0;
+}
