@@ -1,6 +1,6 @@
 /* adventure: find the gem in a house of rooms. An observation is `hall key, north lock east`: the room, what lies here,
- * and the exits, a locked one behind its `lock` or `gate`. Actions: go DIRECTION, take ITEM, open DIRECTION. The light lasts
- * a number of actions by level; then it is `dark` and over. */
+ * the exits, and last those behind a `lock` or `gate`. Actions: go DIRECTION, take ITEM, open lock, open gate. The light
+ * lasts a number of actions by level; then it is `dark` and over. */
 #include "env/adventure.h"
 #include "env/builtin.h"
 
@@ -19,7 +19,7 @@ static const char *const names[ADVENTURE_NAMES] = {"hall",  "attic", "cellar", "
                                                    "cabin", "loft",  "stable", "garage"};
 static const char *const items[ADVENTURE_ITEM_COUNT] = {"key", "card", "gem", "lamp", "coin", "rope"};
 static const char *const ways[4] = {"north", "east", "south", "west"};
-static const char *const doors[] = {"", " lock", " gate"};
+static const char *const doors[] = {"", "lock", "gate"};
 
 static const char *const words[] = {"hall",  "attic", "cellar", "kitchen", "garden", "library", "study",  "porch",
                                     "tower", "vault", "chapel", "pantry",  "cabin",  "loft",    "stable", "garage",
@@ -40,10 +40,10 @@ static void action_text(size_t action, char *text, size_t size)
 {
     if (action < 4)
         kit_text(text, size, "go %s", ways[action]);
-    else if (action < 8)
-        kit_text(text, size, "open %s", ways[action - 4]);
+    else if (action < ADVENTURE_ACTION_TAKE)
+        kit_text(text, size, "open %s", doors[action - ADVENTURE_ACTION_OPEN]);
     else
-        kit_text(text, size, "take %s", items[action - 8]);
+        kit_text(text, size, "take %s", items[action - ADVENTURE_ACTION_TAKE]);
 }
 
 /* The number of an action, ADVENTURE_ACTIONS when it is none. */
@@ -51,12 +51,13 @@ static size_t action_read(struct span text)
 {
     struct span verb = kit_word(&text);
     for (size_t i = 0; i < 4; i++) {
-        if (!span_is(text, ways[i])) continue;
-        if (span_is(verb, "go")) return i;
-        if (span_is(verb, "open")) return 4 + i;
+        if (span_is(verb, "go") && span_is(text, ways[i])) return i;
+    }
+    for (size_t door = ADVENTURE_DOOR_LOCK; door <= ADVENTURE_DOOR_GATE; door++) {
+        if (span_is(verb, "open") && span_is(text, doors[door])) return ADVENTURE_ACTION_OPEN + door;
     }
     for (size_t i = 0; i < ADVENTURE_ITEM_COUNT; i++) {
-        if (span_is(verb, "take") && span_is(text, items[i])) return 8 + i;
+        if (span_is(verb, "take") && span_is(text, items[i])) return ADVENTURE_ACTION_TAKE + i;
     }
     return ADVENTURE_ACTIONS;
 }
@@ -69,8 +70,11 @@ static void view(const struct adventure_world *world, char *text, size_t size)
         if (room->items >> i & 1) kit_text(text, size, " %s", items[i]);
     }
     kit_text(text, size, ",");
-    for (size_t i = 0; i < 4; i++) {
-        if (room->exit[i] >= 0) kit_text(text, size, "%s %s", doors[room->door[i]], ways[i]);
+    for (uint8_t door = ADVENTURE_DOOR_OPEN; door <= ADVENTURE_DOOR_GATE; door++) {
+        for (size_t i = 0; i < 4; i++) {
+            if (room->exit[i] >= 0 && room->door[i] == door)
+                kit_text(text, size, "%s%s %s", door ? " " : "", doors[door], ways[i]);
+        }
     }
 }
 
@@ -107,7 +111,7 @@ static err_t step(void *state, struct span action, struct env_obs *ret)
     size_t number = action_read(kit_trim(action));
     if (number == ADVENTURE_ACTIONS || !adventure_do(&self->world, number)) {
         kit_answer(ret, "no");
-    } else if (number == 8 + ADVENTURE_ITEM_GEM) {
+    } else if (number == ADVENTURE_ACTION_TAKE + ADVENTURE_ITEM_GEM) {
         self->over = true;
         kit_end(ret, "done", 1);
     } else if (number < 4) {
@@ -134,10 +138,14 @@ static void expert(const void *state, double noise, struct rng *rng, char *actio
         const struct adventure_room *room = &self->world.rooms[self->world.here];
         size_t legal[ADVENTURE_ACTIONS], count = 0;
         for (size_t i = 0; i < 4; i++) {
-            if (room->exit[i] >= 0) legal[count++] = room->door[i] == ADVENTURE_DOOR_OPEN ? i : 4 + i;
+            if (room->exit[i] < 0) continue;
+            if (room->door[i] == ADVENTURE_DOOR_OPEN)
+                legal[count++] = i;
+            else if (self->world.held >> (room->door[i] - ADVENTURE_DOOR_LOCK) & 1)
+                legal[count++] = ADVENTURE_ACTION_OPEN + room->door[i];
         }
         for (size_t i = 0; i < ADVENTURE_ITEM_COUNT; i++) {
-            if (room->items >> i & 1) legal[count++] = 8 + i;
+            if (room->items >> i & 1) legal[count++] = ADVENTURE_ACTION_TAKE + i;
         }
         if (count > 0) number = legal[rng_below(rng, (uint32_t)count)];
     } else {

@@ -39,8 +39,10 @@ struct adventure_world {
     struct adventure_room rooms[ADVENTURE_ROOMS];
 };
 
-/* An action as a number: go 0-3, open 4-7 by direction, take 8 + item. */
-#define ADVENTURE_ACTIONS (8 + ADVENTURE_ITEM_COUNT)
+/* An action as a number: go 0-3, open + kind of door, take + item. */
+#define ADVENTURE_ACTION_OPEN 3 /* + ADVENTURE_DOOR_LOCK is 4 */
+#define ADVENTURE_ACTION_TAKE 6
+#define ADVENTURE_ACTIONS     (ADVENTURE_ACTION_TAKE + ADVENTURE_ITEM_COUNT)
 
 struct adventure_plan {
     size_t count;
@@ -51,6 +53,8 @@ struct adventure_plan {
 err_t adventure_draw(const struct kit_task *task, struct adventure_world *ret) MUST_USE;
 /* The light lasts this many actions. */
 size_t adventure_steps(int32_t level);
+/* The way of a room's lock or gate (there is one of each at most), 4 when it has none. */
+size_t adventure_way(const struct adventure_room *room, size_t door);
 /* Does an action; false when it is not possible. Taking the gem is an ordinary take. */
 bool adventure_do(struct adventure_world *world, size_t action);
 /* The shortest way from here to the gem in the hand; false when there is none of at most ADVENTURE_PLAN actions. */

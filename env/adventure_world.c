@@ -12,8 +12,8 @@ static const struct shape {
     uint8_t plan_min, plan_max;
     uint8_t steps;
 } shapes[ADVENTURE_LEVELS] = {
-    {3, 4, 3, 2, 0, 0, 2, 4, 6},
-    {4, 5, 3, 2, 1, 0, 5, 9, 11},
+    {3, 4, 3, 2, 0, 0, 2, 4, 7},
+    {4, 5, 3, 2, 1, 0, 5, 9, 14},
     {6, 8, 3, 3, 1, 2, 8, 14, 24},
     {9, 12, 4, 3, 2, 3, 13, 21, 24},
 };
@@ -84,7 +84,7 @@ static void furnish(const struct shape *shape, struct rng *rng, struct adventure
 static size_t opens(const struct adventure_plan *plan)
 {
     size_t n = 0;
-    for (size_t i = 0; i < plan->count; i++) n += plan->actions[i] >= 4 && plan->actions[i] < 8;
+    for (size_t i = 0; i < plan->count; i++) n += plan->actions[i] >= 4 && plan->actions[i] < ADVENTURE_ACTION_TAKE;
     return n;
 }
 
@@ -105,25 +105,31 @@ err_t adventure_draw(const struct kit_task *task, struct adventure_world *ret)
     return err_set(ERR_environment, "adventure: no world for this seed");
 }
 
+size_t adventure_way(const struct adventure_room *room, size_t door)
+{
+    for (size_t way = 0; way < 4; way++) {
+        if (room->exit[way] >= 0 && room->door[way] == door) return way;
+    }
+    return 4;
+}
+
 bool adventure_do(struct adventure_world *world, size_t action)
 {
     struct adventure_room *room = &world->rooms[world->here];
-    if (action >= 8) {
-        unsigned bit = 1u << (action - 8);
+    if (action >= ADVENTURE_ACTION_TAKE) {
+        unsigned bit = 1u << (action - ADVENTURE_ACTION_TAKE);
         if (!(room->items & bit)) return false;
         room->items = (uint8_t)(room->items & ~bit);
         world->held = (uint8_t)(world->held | bit);
         return true;
     }
-    size_t way = action % 4;
-    if (room->exit[way] < 0) return false;
     if (action < 4) {
-        if (room->door[way] != ADVENTURE_DOOR_OPEN) return false;
-        world->here = (uint8_t)room->exit[way];
+        if (room->exit[action] < 0 || room->door[action] != ADVENTURE_DOOR_OPEN) return false;
+        world->here = (uint8_t)room->exit[action];
         return true;
     }
-    if (room->door[way] == ADVENTURE_DOOR_OPEN || !(world->held & (1u << (room->door[way] - ADVENTURE_DOOR_LOCK))))
-        return false;
+    size_t door = action - ADVENTURE_ACTION_OPEN, way = adventure_way(room, door);
+    if (way == 4 || !(world->held >> (door - ADVENTURE_DOOR_LOCK) & 1)) return false;
     room->door[way] = ADVENTURE_DOOR_OPEN;
     world->rooms[room->exit[way]].door[(way + 2) % 4] = ADVENTURE_DOOR_OPEN;
     return true;
@@ -146,18 +152,20 @@ static int next_state(const struct adventure_world *world, unsigned state, unsig
 {
     unsigned here = state / 16, held = state & 3, opened = state >> 2 & 3;
     const struct adventure_room *room = &world->rooms[here];
-    if (action >= 8) {
-        unsigned item = action - 8;
+    if (action >= ADVENTURE_ACTION_TAKE) {
+        unsigned item = action - ADVENTURE_ACTION_TAKE;
         if (item >= KEYS || (held >> item & 1) || !(room->items >> item & 1)) return -1;
         return (int)(state | 1u << item);
     }
-    unsigned way = action % 4;
-    if (room->exit[way] < 0) return -1;
-    unsigned door = room->door[way];
-    bool shut = door != ADVENTURE_DOOR_OPEN && !(opened >> (door - 1) & 1);
-    if (action < 4) return shut ? -1 : (int)((unsigned)room->exit[way] * 16 + (state & 15));
-    if (!shut || !(held >> (door - 1) & 1)) return -1;
-    return (int)(state | 4u << (door - 1));
+    if (action < 4) {
+        if (room->exit[action] < 0) return -1;
+        unsigned door = room->door[action];
+        bool shut = door != ADVENTURE_DOOR_OPEN && !(opened >> (door - 1) & 1);
+        return shut ? -1 : (int)((unsigned)room->exit[action] * 16 + (state & 15));
+    }
+    unsigned key = action - ADVENTURE_ACTION_OPEN - ADVENTURE_DOOR_LOCK;
+    if ((opened >> key & 1) || !(held >> key & 1) || adventure_way(room, key + ADVENTURE_DOOR_LOCK) == 4) return -1;
+    return (int)(state | 4u << key);
 }
 
 static void unroll(const struct search *search, unsigned state, struct adventure_plan *ret)
@@ -184,10 +192,10 @@ bool adventure_solve(const struct adventure_world *world, struct adventure_plan 
         if (world->rooms[state / 16].items >> ADVENTURE_ITEM_GEM & 1) {
             unroll(&search, state, ret);
             if (ret->count >= ADVENTURE_PLAN) return false;
-            ret->actions[ret->count++] = 8 + ADVENTURE_ITEM_GEM;
+            ret->actions[ret->count++] = ADVENTURE_ACTION_TAKE + ADVENTURE_ITEM_GEM;
             return true;
         }
-        for (unsigned action = 0; action < 8 + KEYS; action++) {
+        for (unsigned action = 0; action < ADVENTURE_ACTION_TAKE + KEYS; action++) {
             int next = next_state(world, state, action);
             if (next < 0 || search.from[next] >= 0) continue;
             search.from[next] = (int16_t)state;
