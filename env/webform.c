@@ -50,6 +50,7 @@ static void show_page(const struct webform_page *page, char *text, size_t size)
     }
 }
 
+/* In page order: a small model learns to copy in step, not to look up (measured: 0.2 against 0.9 at level 2). */
 static void show_instruction(const struct webform *self, char *text, size_t size)
 {
     const struct webform_page *page = &self->page;
@@ -60,7 +61,7 @@ static void show_instruction(const struct webform *self, char *text, size_t size
     }
     kit_text(text, size, "set");
     for (size_t i = 0; i < page->count; i++) {
-        const struct webform_element *e = &page->elements[page->order[i]];
+        const struct webform_element *e = &page->elements[i];
         if (e->kind == WEBFORM_KIND_INPUT && e->wanted[0])
             kit_text(text, size, " %s %s", webform_labels[e->label], e->wanted);
         if (e->kind == WEBFORM_KIND_BOX && e->wanted_on) kit_text(text, size, " %s on", webform_labels[e->label]);
@@ -220,26 +221,41 @@ static const struct webform_element *to_do(const struct webform_page *page)
     return page->elements;
 }
 
+/* A value that the instruction names, though maybe another element's: a demonstration of random words would teach an agent
+ * not to copy. Where the phrase is secret there is nothing to copy: random words. */
+static void mistype(const struct webform *self, struct rng *rng, char *value, size_t size)
+{
+    const struct webform_page *page = &self->page;
+    const char *named[WEBFORM_ELEMENTS];
+    uint32_t count = 0;
+    for (size_t i = 0; i < page->count; i++) {
+        if (page->elements[i].wanted[0]) named[count++] = page->elements[i].wanted;
+    }
+    if (!self->secret && count > 0) {
+        kit_text(value, size, "%s", named[rng_below(rng, count)]);
+        return;
+    }
+    for (size_t i = 0; i < WEBFORM_PHRASE; i++)
+        kit_text(value, size, "%s%s", i ? " " : "", webform_values[rng_below(rng, WEBFORM_PHRASE_WORDS)]);
+}
+
 static void stumble(const struct webform *self, struct rng *rng, char *action)
 {
     const struct webform_page *page = &self->page;
     const struct webform_element *here[WEBFORM_ELEMENTS];
-    size_t count = 0;
+    uint32_t count = 0;
     for (size_t i = 0; i < page->count; i++) {
         if (page->elements[i].page == page->current) here[count++] = &page->elements[i];
     }
     if (count == 0) return;
-    struct webform_element e = *here[rng_below(rng, (uint32_t)count)];
-    const struct webform_element *chosen = here[rng_below(rng, (uint32_t)count)];
+    const struct webform_element *chosen = here[rng_below(rng, count)];
     if (chosen->kind != WEBFORM_KIND_INPUT) {
         fill(page, chosen, action);
         return;
     }
-    e.wanted[0] = '\0';
-    uint32_t pool = self->secret ? WEBFORM_PHRASE_WORDS : WEBFORM_VALUES;
-    for (size_t i = 0; i < (self->secret ? WEBFORM_PHRASE : 1); i++)
-        kit_text(e.wanted, sizeof e.wanted, "%s%s", i ? " " : "", webform_values[rng_below(rng, pool)]);
-    kit_text(action, ENV_ACTION_BYTES, "type %zu %s", webform_id(page, chosen), e.wanted);
+    char value[WEBFORM_VALUE_BYTES] = "";
+    mistype(self, rng, value, sizeof value);
+    kit_text(action, ENV_ACTION_BYTES, "type %zu %s", webform_id(page, chosen), value);
 }
 
 static void expert(const void *state, double noise, struct rng *rng, char *action)

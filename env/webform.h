@@ -42,9 +42,8 @@ struct webform_page {
     uint8_t count;
     uint8_t current; /* page shown */
     struct webform_element elements[WEBFORM_ELEMENTS];
-    uint8_t shop;                    /* secret level only */
-    uint8_t user, city, department;  /* shown beside the shop: what makes its tasks many */
-    uint8_t order[WEBFORM_ELEMENTS]; /* the order in which the instruction names the elements */
+    uint8_t shop;                   /* secret level only */
+    uint8_t user, city, department; /* shown beside the shop: what makes its tasks many */
 };
 
 extern const char *const webform_labels[WEBFORM_LABELS + 1];

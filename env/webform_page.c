@@ -88,6 +88,4 @@ void webform_draw(const struct kit_task *task, bool random_secret, uint64_t epis
     } else {
         draw_form(task, &rng, ret);
     }
-    for (uint8_t i = 0; i < ret->count; i++) ret->order[i] = i;
-    kit_shuffle(&rng, ret->order, ret->count);
 }
