@@ -45,7 +45,8 @@ static double gflops(bool openblas, size_t M, size_t N, size_t K)
         double t = now();
         for (int i = 0; i < 4; i++) {
             if (openblas)
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)M, (int)N, (int)K, 1, a, (int)K, b, (int)K, 0, c, (int)N);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)M, (int)N, (int)K, 1, a, (int)K, b, (int)K, 0, c,
+                            (int)N);
             else
                 kernels()->gemm(&g, pack);
         }
@@ -166,9 +167,10 @@ static void bench_decoding(const char *preset, uint32_t batch, size_t threads)
         took += now() - begin;
     }
     double rate = (double)done / took;
-    (void)printf("decode  %-10s batch %2u %zu thread%s  %9.0f tokens/s\n", preset, batch, threads, threads > 1 ? "s" : " ", rate);
-    (void)json_array_append_new(rows, json_pack("{s:s s:s s:i s:i s:f}", "what", "decode", "model", preset, "batch", (int)batch,
-                                                "threads", (int)threads, "tokens_per_s", rate));
+    (void)printf("decode  %-10s batch %2u %zu thread%s  %9.0f tokens/s\n", preset, batch, threads, threads > 1 ? "s" : " ",
+                 rate);
+    (void)json_array_append_new(rows, json_pack("{s:s s:s s:i s:i s:f}", "what", "decode", "model", preset, "batch",
+                                                (int)batch, "threads", (int)threads, "tokens_per_s", rate));
     decoder_free(&decoder);
     pool_free(&pool);
     model_free(&model);
@@ -183,8 +185,7 @@ int main(int argc, char **argv)
                  kernels()->name, own, thin);
     for (size_t p = 0; p < 2; p++) {
         for (size_t workers = 1; workers <= 2; workers++) {
-            for (size_t sequence = 64; sequence <= 256; sequence *= 2)
-                bench_training(presets[p], sequence, workers, 1, peak);
+            for (size_t sequence = 64; sequence <= 256; sequence *= 2) bench_training(presets[p], sequence, workers, 1, peak);
         }
         bench_training(presets[p], 64, 2, 4, peak);
         for (size_t threads = 1; threads <= 2; threads++) {

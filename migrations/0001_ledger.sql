@@ -70,7 +70,7 @@ CREATE TABLE episode_group (
     PRIMARY KEY (job, id),
     FOREIGN KEY (job, task) REFERENCES task (job, id),
     CHECK ((state = 'open') = (verdict IS NULL)),
-    CHECK (source <> 'fresh' OR update_for >= 1),
+    CHECK (source <> 'fresh' OR (update_for >= 1) IS TRUE),
     CHECK ((source = 'evaluation') = (pin_version IS NOT NULL))
 );
 CREATE INDEX episode_group_open ON episode_group (job, id) WHERE state = 'open';
@@ -108,7 +108,8 @@ CREATE TABLE episode (
     UNIQUE (job, group_id, slot),                     -- a group slot is filled at most once
     FOREIGN KEY (job, group_id) REFERENCES episode_group (job, id),
     CHECK ((state = 'done') = (reward IS NOT NULL)),
-    CHECK (state <> 'done' OR outcome IN ('ok', 'truncated')),    -- a failure is never a reward
+    -- a failure is never a reward (IS TRUE: an unknown outcome would pass otherwise)
+    CHECK (state <> 'done' OR (outcome IN ('ok', 'truncated')) IS TRUE),
     CHECK (state <> 'void' OR outcome NOT IN ('ok', 'truncated'))
 ) WITH (fillfactor = 60);
 

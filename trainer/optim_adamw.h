@@ -24,7 +24,10 @@ struct adamw_config {
     float clip; /* largest norm of the gradient; 0: no clip */
 };
 
-#define ADAMW_DEFAULTS {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .clip = 1.0f}
+#define ADAMW_DEFAULTS                                                                                                       \
+    {                                                                                                                        \
+        .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .clip = 1.0f                                                           \
+    }
 
 /* Parameters [offset, offset + count), ascending and apart. */
 struct adamw_range {

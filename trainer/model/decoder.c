@@ -5,11 +5,11 @@
 
 #include <stdlib.h>
 
-#define MAX_SLOTS        4096
-#define LOGITS_FLOATS    ((size_t)1 << 18)
-#define CHUNK_TOKENS     48 /* enough rows for the products to run at speed */
-#define CHUNKS_A_THREAD  4
-#define ROUND_UP(n)      (((n) + 15) / 16 * 16)
+#define MAX_SLOTS       4096
+#define LOGITS_FLOATS   ((size_t)1 << 18)
+#define CHUNK_TOKENS    48 /* enough rows for the products to run at speed */
+#define CHUNKS_A_THREAD 4
+#define ROUND_UP(n)     (((n) + 15) / 16 * 16)
 
 static struct packed_layout packed_layout_of(const struct model_config *c)
 {
@@ -90,8 +90,14 @@ err_t decoder_new(struct decoder **ret, const struct model_config *config, uint3
     struct decoder *d = calloc(1, sizeof *d);
     if (!d) return err_set(ERR_memory, "a decoder");
     *d = (struct decoder){
-        .config = *config, .layout = layout_of(config), .packing = packed_layout_of(config), .kernels = kernels(), .pool = pool,
-        .threads = pool_threads(pool), .slots = slots, .max_context = max_context,
+        .config = *config,
+        .layout = layout_of(config),
+        .packing = packed_layout_of(config),
+        .kernels = kernels(),
+        .pool = pool,
+        .threads = pool_threads(pool),
+        .slots = slots,
+        .max_context = max_context,
         .context = ((size_t)max_context + KV_PANEL - 1) / KV_PANEL * KV_PANEL,
     };
     err_t err = decoder_init(d);

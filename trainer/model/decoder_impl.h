@@ -25,17 +25,17 @@ struct packed_layout {
 
 /* A worker's rows on their way through the layers. */
 struct decoder_work {
-    float *block;                            /* the arrays below */
-    float *x, *n, *qkv, *att, *gu, *act;     /* [DECODER_ROWS, ...] */
-    float *logits;                           /* [head_rows, vocab_padded] */
-    float *scores;                           /* [G, context] */
-    size_t rows;                             /* filled */
-    size_t wanted;                           /* of those, rows whose logits are asked for */
+    float *block;                        /* the arrays below */
+    float *x, *n, *qkv, *att, *gu, *act; /* [DECODER_ROWS, ...] */
+    float *logits;                       /* [head_rows, vocab_padded] */
+    float *scores;                       /* [G, context] */
+    size_t rows;                         /* filled */
+    size_t wanted;                       /* of those, rows whose logits are asked for */
     int32_t token[DECODER_ROWS];
     int32_t position[DECODER_ROWS];
     uint32_t slot[DECODER_ROWS];
-    uint32_t want[DECODER_ROWS];             /* [wanted] their row */
-    float *to[DECODER_ROWS];                 /* [wanted] where their logits go */
+    uint32_t want[DECODER_ROWS]; /* [wanted] their row */
+    float *to[DECODER_ROWS];     /* [wanted] where their logits go */
 };
 
 struct decoder {

@@ -23,7 +23,8 @@ static const float *packed(const struct pass *p, size_t offset, size_t layer)
     return p->packed + offset + layer * p->d->packing.layer_stride;
 }
 
-static void linear(const struct pass *p, float *y, const float *x, const float *W, size_t rows, size_t out, size_t in, bool add)
+static void linear(const struct pass *p, float *y, const float *x, const float *W, size_t rows, size_t out, size_t in,
+                   bool add)
 {
     const struct gemm g = {GEMM_nt, rows, out, in, x, in, NULL, 0, y, out, add};
     p->k->gemm_prepacked(&g, W);
@@ -105,8 +106,7 @@ static void flush(const struct pass *p)
     struct decoder_work *w = p->w;
     if (w->rows == 0) return;
     const float *table = weight(p, TENSOR_embed, 0);
-    for (size_t r = 0; r < w->rows; r++)
-        memcpy(w->x + r * p->D, table + (size_t)w->token[r] * p->D, p->D * sizeof *w->x);
+    for (size_t r = 0; r < w->rows; r++) memcpy(w->x + r * p->D, table + (size_t)w->token[r] * p->D, p->D * sizeof *w->x);
     for (size_t layer = 0; layer < (size_t)p->d->config.layers; layer++) layer_forward(p, layer);
     if (w->wanted > 0) head_forward(p);
     w->rows = w->wanted = 0;
@@ -118,8 +118,19 @@ void decoder_pass(struct decoder *d, struct decoder_work *w, const struct model 
     const struct model_config *c = &d->config;
     size_t H = (size_t)c->heads, K = (size_t)c->kv_heads, E = (size_t)c->head_dim;
     const struct pass p = {
-        .d = d, .k = d->kernels, .w = w, .weights = model->weights, .packed = packed_set->floats, .D = (size_t)c->width, .H = H,
-        .K = K, .E = E, .A = H * E, .S = (H + 2 * K) * E, .F = (size_t)c->ff, .eps = c->rms_eps,
+        .d = d,
+        .k = d->kernels,
+        .w = w,
+        .weights = model->weights,
+        .packed = packed_set->floats,
+        .D = (size_t)c->width,
+        .H = H,
+        .K = K,
+        .E = E,
+        .A = H * E,
+        .S = (H + 2 * K) * E,
+        .F = (size_t)c->ff,
+        .eps = c->rms_eps,
     };
     w->rows = w->wanted = 0;
     for (size_t i = from; i < to; i++) {

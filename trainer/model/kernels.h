@@ -28,8 +28,8 @@ struct attention {
 /* For sequences of up to max_tokens. */
 size_t attention_scratch_floats(size_t heads, size_t kv_heads, size_t head_dim, size_t max_tokens);
 
-/* One head group's keys and values in a decoder's cache. Keys are stored in panels of KV_PANEL positions, [panel][E][KV_PANEL],
- * so that one load gives the same component of neighbouring positions; values are [position][E]. */
+/* One head group's keys and values in a decoder's cache. Keys are stored in panels of KV_PANEL positions,
+ * [panel][E][KV_PANEL], so that one load gives the same component of neighbouring positions; values are [position][E]. */
 #define KV_PANEL 32
 
 struct kv {
@@ -48,18 +48,18 @@ struct kernels {
     const char *name; /* "x86-64-v4", ... */
 
     void (*gemm)(const struct gemm *g, float *scratch);
-    void (*gemm_pack)(float *to, const float *b, size_t N, size_t K); /* B [N, K] to [gemm_packed_floats] */
+    void (*gemm_pack)(float *to, const float *b, size_t N, size_t K);  /* B [N, K] to [gemm_packed_floats] */
     void (*gemm_prepacked)(const struct gemm *g, const float *packed); /* nt; g->b is not read */
 
     /* y = w x / sqrt(mean(x^2) + eps) (Zhang and Sennrich 2019); rstd [T] is kept for backward */
     void (*rmsnorm_forward)(float *y, float *rstd, const float *x, const float *w, size_t T, size_t D, float eps);
-    void (*rmsnorm_backward)(float *dx, float *dw, const float *dy, const float *x, const float *rstd, const float *w, size_t T,
-                             size_t D);
+    void (*rmsnorm_backward)(float *dx, float *dw, const float *dy, const float *x, const float *rstd, const float *w,
+                             size_t T, size_t D);
 
     /* Rotates `heads` heads of each row in place (Su et al. 2021), pairs i and i + E/2. table [positions, E]: E/2 cosines,
      * then E/2 sines. sign 1 forward, -1 backward (the inverse rotation). */
-    void (*rope)(float *x, size_t stride, size_t T, size_t heads, size_t head_dim, const int32_t *position, const float *table,
-                 float sign);
+    void (*rope)(float *x, size_t stride, size_t T, size_t heads, size_t head_dim, const int32_t *position,
+                 const float *table, float sign);
 
     /* Causal within each sequence. out [T, A], lse [T, H] = log of the softmax's sum, qkv [T, S]. backward sets dqkv. */
     void (*attention_forward)(const struct attention *a, float *out, float *lse, const float *qkv);
@@ -80,10 +80,10 @@ struct kernels {
     void (*kv_write)(const struct kv *kv, size_t position, const float *key, const float *value, size_t head_dim);
     void (*kv_attend)(const struct kv *kv, size_t n, const float *q, size_t G, size_t head_dim, float *scores, float *out);
 
-    void (*add)(float *to, const float *from, size_t n);                          /* to += from */
+    void (*add)(float *to, const float *from, size_t n);                             /* to += from */
     void (*add_rows)(float *x, size_t stride, const float *row, size_t T, size_t n); /* bias: x[t] += row */
     void (*sum_rows)(float *row, const float *x, size_t stride, size_t T, size_t n); /* its gradient: row += x[t] */
-    void (*exp_all)(float *y, const float *x, size_t n);                          /* y = e^x (see simd.inc) */
+    void (*exp_all)(float *y, const float *x, size_t n);                             /* y = e^x (see simd.inc) */
 };
 
 const struct kernels *kernels(void);

@@ -6,12 +6,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define MAX_WORKERS    256
-#define MAX_TOKENS     ((size_t)1 << 22)
-#define LOGITS_FLOATS  ((size_t)1 << 19) /* aim of a worker's block of logits: stays in the cache */
-#define HEAD_ROWS_MIN  16
-#define HEAD_ROWS_MAX  256
-#define ROUND_UP(n)    (((n) + 15) / 16 * 16)
+#define MAX_WORKERS   256
+#define MAX_TOKENS    ((size_t)1 << 22)
+#define LOGITS_FLOATS ((size_t)1 << 19) /* aim of a worker's block of logits: stays in the cache */
+#define HEAD_ROWS_MIN 16
+#define HEAD_ROWS_MAX 256
+#define ROUND_UP(n)   (((n) + 15) / 16 * 16)
 
 /* Sets the arrays' strides and, given the block, where they lie. Returns the floats of the block. */
 static size_t place_arrays(const struct learner *l, struct work *w, bool with_gradient)
@@ -76,8 +76,8 @@ err_t learner_new(struct learner **ret, const struct model_config *config, size_
         return err_set(ERR_invalid, "a learner for %zu tokens; 2 to %zu are allowed", max_tokens, MAX_TOKENS);
     struct learner *l = calloc(1, sizeof *l);
     if (!l) return err_set(ERR_memory, "a learner");
-    *l = (struct learner){.config = *config, .layout = layout_of(config), .kernels = kernels(), .workers = workers,
-                          .max_tokens = max_tokens};
+    *l = (struct learner){
+        .config = *config, .layout = layout_of(config), .kernels = kernels(), .workers = workers, .max_tokens = max_tokens};
     err_t err = learner_init(l, with_gradient);
     if (err != ERR_ok)
         learner_free(&l);
@@ -123,7 +123,8 @@ static err_t check_sequences(const struct learner *l, const struct learner_batch
     }
     for (uint32_t t = 0; t < b->start[b->sequences]; t++) {
         if (b->tokens[t] < 0 || b->tokens[t] >= l->config.vocab)
-            return err_set(ERR_invalid, "token %d at %u is not within the vocabulary of %d", b->tokens[t], t, l->config.vocab);
+            return err_set(ERR_invalid, "token %d at %u is not within the vocabulary of %d", b->tokens[t], t,
+                           l->config.vocab);
     }
     return ERR_ok;
 }

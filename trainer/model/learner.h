@@ -4,7 +4,8 @@
  *     learner_forward(l, w, batch, out)    log-probs, entropies (and hidden states) at the target positions
  *     ... the loss turns them into dL/dlogp, dL/dentropy per target, in plain C ...
  *     learner_backward(l, w, batch, grad)  accumulates into worker w's gradient buffer
- * Forward keeps its activations in worker w's workspace until that worker's next forward. learner_reduce then sums the
+ * Forward keeps its activations in worker w's workspace until that worker's next forward; backward uses them up, so it may
+ * follow a forward once. learner_reduce then sums the
  * workers' gradients in worker order (bit-identical for the same assignment) into gradient 0.
  * Packed sequences, no padding: sequence i covers tokens [start[i], start[i+1]) and positions begin at 0 in each.
  * A target t is a position p >= 1 within its sequence: logp[t] is log p(tokens[p] | tokens before p) under

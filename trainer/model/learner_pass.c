@@ -20,10 +20,21 @@ static struct pass pass_of(const struct learner *l, struct work *w, const float 
     const struct model_config *c = &l->config;
     size_t H = (size_t)c->heads, K = (size_t)c->kv_heads, E = (size_t)c->head_dim;
     return (struct pass){
-        .l = l, .k = l->kernels, .w = w, .weights = weights, .batch = batch,
+        .l = l,
+        .k = l->kernels,
+        .w = w,
+        .weights = weights,
+        .batch = batch,
         .attention = {H, K, E, batch->sequences, batch->start, w->attention.at, w->pack.at},
-        .T = batch->start[batch->sequences], .R = batch->targets,
-        .D = (size_t)c->width, .H = H, .E = E, .A = H * E, .S = (H + 2 * K) * E, .F = (size_t)c->ff, .V = (size_t)c->vocab,
+        .T = batch->start[batch->sequences],
+        .R = batch->targets,
+        .D = (size_t)c->width,
+        .H = H,
+        .E = E,
+        .A = H * E,
+        .S = (H + 2 * K) * E,
+        .F = (size_t)c->ff,
+        .V = (size_t)c->vocab,
         .eps = c->rms_eps,
     };
 }
@@ -138,8 +149,8 @@ static void layer_backward(const struct pass *p, size_t layer, float *dx)
     linear_backward(p, dact, gradient(p, TENSOR_down_proj, layer), dx, at(w->act, layer), weight(p, TENSOR_down_proj, layer),
                     rows, p->D, p->F);
     p->k->swiglu_backward(dgu, dact, at(w->gu, layer), rows, p->F);
-    linear_backward(p, dn, gradient(p, TENSOR_gate_proj, layer), dgu, at(w->n2, layer), weight(p, TENSOR_gate_proj, layer), rows,
-                    2 * p->F, p->D);
+    linear_backward(p, dn, gradient(p, TENSOR_gate_proj, layer), dgu, at(w->n2, layer), weight(p, TENSOR_gate_proj, layer),
+                    rows, 2 * p->F, p->D);
     p->k->rmsnorm_backward(dx, gradient(p, TENSOR_norm2, layer), dn, at(w->mid, layer), at(w->rstd2, layer),
                            weight(p, TENSOR_norm2, layer), rows, p->D);
     linear_backward(p, datt, gradient(p, TENSOR_o_proj, layer), dx, att, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A);
@@ -151,8 +162,8 @@ static void layer_backward(const struct pass *p, size_t layer, float *dx)
     p->k->attention_backward(&p->attention, dqkv, w->datt.at, at(w->att, layer), at(w->lse, layer), qkv);
     p->k->rope(dqkv, p->S, p->T, p->H + p->attention.kv_heads, p->E, w->position, p->l->rope, -1);
     if (p->l->config.qkv_bias) p->k->sum_rows(gradient(p, TENSOR_q_bias, layer), dqkv, p->S, p->T, p->S);
-    linear_backward(p, dn, gradient(p, TENSOR_q_proj, layer), dqkv, at(w->n1, layer), weight(p, TENSOR_q_proj, layer), p->T, p->S,
-                    p->D);
+    linear_backward(p, dn, gradient(p, TENSOR_q_proj, layer), dqkv, at(w->n1, layer), weight(p, TENSOR_q_proj, layer), p->T,
+                    p->S, p->D);
     p->k->rmsnorm_backward(w->dwide.at, gradient(p, TENSOR_norm1, layer), dn, at(w->x, layer), at(w->rstd1, layer),
                            weight(p, TENSOR_norm1, layer), p->T, p->D);
 }
@@ -160,8 +171,17 @@ static void layer_backward(const struct pass *p, size_t layer, float *dx)
 /* logits of `rows` rows from row `from` on, [rows, vocab_padded] of which V columns are set */
 static void head_logits(const struct pass *p, size_t from, size_t rows)
 {
-    const struct gemm g = {GEMM_nt, rows, p->V, p->D, p->w->hidden.at + from * p->D, p->D, weight(p, TENSOR_head, 0), p->D,
-                           p->w->logits.at, (size_t)p->l->config.vocab_padded, false};
+    const struct gemm g = {GEMM_nt,
+                           rows,
+                           p->V,
+                           p->D,
+                           p->w->hidden.at + from * p->D,
+                           p->D,
+                           weight(p, TENSOR_head, 0),
+                           p->D,
+                           p->w->logits.at,
+                           (size_t)p->l->config.vocab_padded,
+                           false};
     p->k->gemm(&g, p->w->pack.at);
 }
 
@@ -209,10 +229,11 @@ static void head_backward(const struct pass *p, float *dn, const struct learner_
             p->k->head_backward(&row, z + (r - from) * Vp, p->w->head_lse.at[r], p->w->head_ent.at[r], grad->dlogp[r],
                                 grad->dentropy[r]);
         }
-        const struct gemm back = {GEMM_nn, rows, p->D, p->V, z, Vp, weight(p, TENSOR_head, 0), p->D, dn + from * p->D, p->D, false};
+        const struct gemm back = {GEMM_nn,          rows, p->D, p->V, z, Vp, weight(p, TENSOR_head, 0), p->D,
+                                  dn + from * p->D, p->D, false};
         p->k->gemm(&back, p->w->pack.at);
-        const struct gemm dw = {GEMM_tn, p->V, p->D, rows, z, Vp, p->w->hidden.at + from * p->D, p->D, gradient(p, TENSOR_head, 0),
-                                p->D, true};
+        const struct gemm dw = {
+            GEMM_tn, p->V, p->D, rows, z, Vp, p->w->hidden.at + from * p->D, p->D, gradient(p, TENSOR_head, 0), p->D, true};
         p->k->gemm(&dw, p->w->pack.at);
     }
     if (grad->dhidden) p->k->add(dn, grad->dhidden, p->R * p->D);
@@ -224,8 +245,8 @@ void learner_pass_backward(struct learner *l, struct work *w, const float *weigh
     const struct pass pass = pass_of(l, w, weights, batch), *p = &pass;
     head_backward(p, w->dn.at, grad);
     memset(w->dx.at, 0, p->R * p->D * sizeof(float));
-    p->k->rmsnorm_backward(w->dx.at, gradient(p, TENSOR_norm, 0), w->dn.at, w->top.at, w->rstd.at, weight(p, TENSOR_norm, 0), p->R,
-                           p->D);
+    p->k->rmsnorm_backward(w->dx.at, gradient(p, TENSOR_norm, 0), w->dn.at, w->top.at, w->rstd.at, weight(p, TENSOR_norm, 0),
+                           p->R, p->D);
     /* the last layer turns target rows (dx) into all tokens (dwide); the others work on dwide in place */
     float *dx = w->dx.at;
     for (size_t layer = (size_t)l->config.layers; layer-- > 0;) {

@@ -20,10 +20,14 @@ struct bound {
 err_t model_config_check(const struct model_config *c)
 {
     const struct bound bounds[] = {
-        {"vocab", c->vocab, 2, 1 << 20},          {"vocab_padded", c->vocab_padded, 2, 1 << 21},
-        {"layers", c->layers, 1, 256},            {"width", c->width, 1, 1 << 16},
-        {"heads", c->heads, 1, 1024},             {"kv_heads", c->kv_heads, 1, 1024},
-        {"head_dim", c->head_dim, 2, 1024},       {"ff", c->ff, 1, 1 << 18},
+        {"vocab", c->vocab, 2, 1 << 20},
+        {"vocab_padded", c->vocab_padded, 2, 1 << 21},
+        {"layers", c->layers, 1, 256},
+        {"width", c->width, 1, 1 << 16},
+        {"heads", c->heads, 1, 1024},
+        {"kv_heads", c->kv_heads, 1, 1024},
+        {"head_dim", c->head_dim, 2, 1024},
+        {"ff", c->ff, 1, 1 << 18},
         {"max_positions", c->max_positions, 1, 1 << 20},
     };
     for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
@@ -66,9 +70,17 @@ err_t model_preset(const char *name, int32_t vocab, struct model_config *ret)
             continue;
         }
         struct model_config config = {
-            .vocab = vocab, .layers = p->layers, .width = p->width, .heads = p->heads, .kv_heads = p->kv_heads,
-            .head_dim = p->head_dim, .ff = p->ff, .max_positions = p->max_positions, .rope_theta = 10000.0f,
-            .rms_eps = 1e-5f, .tied = true,
+            .vocab = vocab,
+            .layers = p->layers,
+            .width = p->width,
+            .heads = p->heads,
+            .kv_heads = p->kv_heads,
+            .head_dim = p->head_dim,
+            .ff = p->ff,
+            .max_positions = p->max_positions,
+            .rope_theta = 10000.0f,
+            .rms_eps = 1e-5f,
+            .tied = true,
         };
         if (vocab > 0 && vocab <= 1 << 20) config.vocab_padded = (vocab + VOCAB_ALIGN - 1) / VOCAB_ALIGN * VOCAB_ALIGN;
         TRY(model_config_check(&config));
@@ -151,8 +163,8 @@ err_t model_digest(const struct model *model, struct digest *ret)
     const struct model_config *c = &model->config;
     char text[320]; /* field by field: a struct's padding is not part of a policy */
     int n = snprintf(text, sizeof text, "pal-model-1 %d %d %d %d %d %d %d %d %d %a %a %d %d\n", c->vocab, c->vocab_padded,
-                     c->layers, c->width, c->heads, c->kv_heads, c->head_dim, c->ff, c->max_positions,
-                     (double)c->rope_theta, (double)c->rms_eps, c->qkv_bias, c->tied);
+                     c->layers, c->width, c->heads, c->kv_heads, c->head_dim, c->ff, c->max_positions, (double)c->rope_theta,
+                     (double)c->rms_eps, c->qkv_bias, c->tied);
     BUG_IF(n <= 0 || (size_t)n >= sizeof text);
     const struct span spans[] = {span_of(text, (size_t)n), span_of(model->weights, model->count * sizeof(float))};
     return digest_spans(spans, 2, ret);

@@ -143,7 +143,8 @@ err_t tokenizer_encode(const struct tokenizer *tokenizer, struct span text, int3
 {
     size_t count = 0, size = 0;
     for (size_t at = 0; at < text.size; at += size) {
-        if (count == capacity) return err_set(ERR_too_large, "a text of %zu bytes takes more than %zu tokens", text.size, capacity);
+        if (count == capacity)
+            return err_set(ERR_too_large, "a text of %zu bytes takes more than %zu tokens", text.size, capacity);
         ids[count++] = longest(tokenizer, span_of(text.data + at, text.size - at), &size);
     }
     *ret_count = count;

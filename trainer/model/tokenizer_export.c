@@ -76,12 +76,12 @@ err_t tokenizer_export(const struct tokenizer *tokenizer, struct buf *out)
     AUTO(buf) pattern = {0};
     TRY(build_pattern(tokenizer, &pattern));
     /* json_pack takes the references and frees them when it fails; a NULL among them makes it fail */
-    json_t *json = json_pack(
-        "{s:s s:n s:n s:[o o] s:n s:{s:s s:{s:s} s:s s:b} s:n s:{s:s} s:{s:s s:o s:s}}", "version", "1.0", "truncation",
-        "padding", "added_tokens", special(TOKENIZER_PADDING, PADDING_NAME), special(TOKENIZER_UNKNOWN, UNKNOWN_NAME),
-        "normalizer", "pre_tokenizer", "type", "Split", "pattern", "Regex", buf_chars(&pattern), "behavior", "Isolated",
-        "invert", 0, "post_processor", "decoder", "type", "Fuse", "model", "type", "WordLevel", "vocab", vocabulary(tokenizer),
-        "unk_token", UNKNOWN_NAME);
+    json_t *json =
+        json_pack("{s:s s:n s:n s:[o o] s:n s:{s:s s:{s:s} s:s s:b} s:n s:{s:s} s:{s:s s:o s:s}}", "version", "1.0",
+                  "truncation", "padding", "added_tokens", special(TOKENIZER_PADDING, PADDING_NAME),
+                  special(TOKENIZER_UNKNOWN, UNKNOWN_NAME), "normalizer", "pre_tokenizer", "type", "Split", "pattern",
+                  "Regex", buf_chars(&pattern), "behavior", "Isolated", "invert", 0, "post_processor", "decoder", "type",
+                  "Fuse", "model", "type", "WordLevel", "vocab", vocabulary(tokenizer), "unk_token", UNKNOWN_NAME);
     char *text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
     json_decref(json);
     if (!text) return err_set(ERR_memory, "a tokenizer.json");

@@ -39,7 +39,12 @@ err_t err_prefix(err_t code, const char *fmt, ...)
     va_start(args, fmt);
     int n = vsnprintf(last_text, sizeof last_text, fmt, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof last_text) (void)snprintf(last_text + n, sizeof last_text - (size_t)n, ": %s", kept);
+    if (n < 0 || (size_t)n + 3 > sizeof last_text) return code;
+    size_t room = sizeof last_text - (size_t)n - 3, length = strlen(kept);
+    if (length > room) length = room;
+    memcpy(last_text + n, ": ", 2);
+    memcpy(last_text + n + 2, kept, length);
+    last_text[(size_t)n + 2 + length] = 0;
     return code;
 }
 

@@ -49,13 +49,7 @@ enum job_late { JOB_LATE_WAIT, JOB_LATE_DROP };
 
 #include "services/common/job/job.def"
 
-#undef SECTION
-#undef INT
-#undef NUM
-#undef FLAG
-#undef CHOICE
-#undef TEXT
-#undef END_SECTION
+#include "services/common/job/undef.h"
 /* clang-format on */
 
 struct job_spec {

@@ -128,7 +128,7 @@ static err_t set_state(struct service *service, const char *path)
 
 static err_t parse(struct service *service, int argc, char **argv)
 {
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) { /* every option has a value */
         const char *name = argv[i];
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(name, "--state") == 0 && value) {
@@ -140,7 +140,6 @@ static err_t parse(struct service *service, int argc, char **argv)
         } else if (!service->class->option || !service->class->option(service, name, value)) {
             return err_set(ERR_invalid, "option %s is not known or lacks its value", name);
         }
-        i++;
     }
     return service->state_dir[0] ? ERR_ok : err_set(ERR_invalid, "--state DIR is missing");
 }

@@ -2,6 +2,7 @@
 #include "services/common/store/store_link.h"
 
 #include <endian.h>
+#include <stdio.h>
 
 void store_args_init(struct store_args *args, const struct store_statement *statement)
 {
@@ -21,16 +22,13 @@ static enum store_type type_at(const struct store_args *args)
     return args->statement->params[args->count];
 }
 
-static void keep_failure(struct store_args *args, err_t err)
-{
-    if (err == ERR_ok || args->failed != ERR_ok) return;
-    args->failed = err_prefix(err, "%s: $%zu", args->statement->name, args->count + 1);
-}
-
 /* The value is what was appended since `offset`. */
 static void finish(struct store_args *args, size_t offset, err_t err)
 {
-    keep_failure(args, err);
+    if (err != ERR_ok && args->failed == ERR_ok) {
+        args->failed = err_prefix(err, "%s: $%zu", args->statement->name, args->count + 1);
+        (void)snprintf(args->why, sizeof args->why, "%s", err_text());
+    }
     args->values[args->count].offset = offset;
     args->values[args->count].size = args->bytes.size - offset;
     args->values[args->count].null = false;

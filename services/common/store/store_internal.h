@@ -82,7 +82,8 @@ struct store_args {
         bool null;
     } values[STORE_PARAMS];
     size_t count;
-    err_t failed; /* first failure of a put */
+    err_t failed;             /* first failure of a put, */
+    char why[ERR_TEXT_BYTES]; /* and its sentence */
 };
 
 void store_args_init(struct store_args *args, const struct store_statement *statement);

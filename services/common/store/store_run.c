@@ -46,7 +46,7 @@ static err_t check_columns(const struct store_statement *statement, const PGresu
 err_t store_run(struct store *store, struct store_args *args, struct store_rows *ret)
 {
     const struct store_statement *statement = args->statement;
-    if (args->failed != ERR_ok) return args->failed;
+    if (args->failed != ERR_ok) return err_set(args->failed, "%s", args->why);
     BUG_IF(args->count < STORE_PARAMS && statement->params[args->count] != STORE_NONE);
     TRY(store_prepare(store, statement));
     const char *values[STORE_PARAMS];

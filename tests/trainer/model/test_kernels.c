@@ -1,32 +1,11 @@
 /* LABELS: unit
  * Every layer, for every instruction set this machine has: forward against formulas in double, backward against central
  * finite differences of those formulas in double. Sizes are odd on purpose: every loop has its tail. */
-#include "tests/trainer/model/reference.h"
-#include "trainer/model/kernels.h"
+#include "tests/trainer/model/each_build.h"
 
 #include <stdio.h>
 
 #define STEP 1e-5
-
-static struct rng rng;
-static const struct kernels *k; /* the build under test */
-
-static void fill(float *x, size_t n, double scale)
-{
-    for (size_t i = 0; i < n; i++) x[i] = (float)(scale * rng_normal(&rng));
-}
-
-static double *widened(const float *x, size_t n)
-{
-    double *y = doubles(n);
-    for (size_t i = 0; i < n; i++) y[i] = (double)x[i];
-    return y;
-}
-
-static void assert_near(const char *what, double got, double want, double tolerance)
-{
-    ck_assert_msg(fabs(got - want) <= tolerance * (1 + fabs(want)), "%s (%s): %.9g, should be %.9g", what, k->name, got, want);
-}
 
 /* compares grad [n] with the central difference of loss(ctx) over x [n] */
 static void assert_gradient(const char *what, const float *grad, double *x, size_t n, double (*loss)(void *), void *ctx)
@@ -43,119 +22,6 @@ static void assert_gradient(const char *what, const float *grad, double *x, size
         assert_near(name, (double)grad[i], (up - down) / (2 * STEP), 2e-5);
     }
 }
-
-static void each_build(void (*test)(void))
-{
-    for (size_t i = 0; (k = kernels_at(i)) != NULL; i++) {
-        rng_init(&rng, 20240607, 3);
-        test();
-    }
-}
-
-static void exp_once(void)
-{
-    enum { N = 200001 };
-    float *x = floats(N), *y = floats(N);
-    for (size_t i = 0; i < N; i++) x[i] = -86.9f + 175.6f * (float)i / (float)(N - 1);
-    k->exp_all(y, x, N);
-    for (size_t i = 0; i < N; i++) {
-        double want = exp((double)x[i]);
-        ck_assert_msg(fabs((double)y[i] - want) <= 2e-7 * want, "%s: exp(%.9g) = %.9g", k->name, (double)x[i], (double)y[i]);
-    }
-    const float odd[] = {NAN, -NAN, INFINITY, -INFINITY, 89.0f, -104.0f, 0.0f, -0.0f, 3e38f, -3e38f};
-    k->exp_all(y, odd, 10);
-    ck_assert(isnan(y[0]) && isnan(y[1]) && isinf(y[2]) && y[2] > 0 && isinf(y[4]) && isinf(y[8]));
-    ck_assert(y[3] <= 0 && y[3] >= 0 && y[5] <= 0 && y[9] <= 0);
-    ck_assert_double_eq((double)y[6], 1.0);
-    ck_assert_double_eq((double)y[7], 1.0);
-    free(x);
-    free(y);
-}
-
-START_TEST(exp_is_accurate_and_keeps_nan)
-{
-    each_build(exp_once);
-}
-END_TEST
-
-static double element(const float *x, size_t ld, bool transposed, size_t row, size_t col)
-{
-    return (double)(transposed ? x[col * ld + row] : x[row * ld + col]);
-}
-
-static void gemm_shape(enum gemm_op op, size_t M, size_t N, size_t K, bool add)
-{
-    bool at = op == GEMM_tn, bt = op == GEMM_nt;
-    size_t lda = (at ? M : K) + 3, ldb = (bt ? K : N) + 1, ldc = N + 2;
-    float *a = floats((at ? K : M) * lda), *b = floats((bt ? N : K) * ldb), *c = floats(M * ldc), *was = floats(M * ldc);
-    float *pack = floats(GEMM_PACK_FLOATS);
-    fill(a, (at ? K : M) * lda, 1);
-    fill(b, (bt ? N : K) * ldb, 1);
-    fill(c, M * ldc, 1);
-    memcpy(was, c, M * ldc * sizeof *c);
-    const struct gemm g = {op, M, N, K, a, lda, b, ldb, c, ldc, add};
-    k->gemm(&g, pack);
-    for (size_t i = 0; i < M; i++) {
-        for (size_t j = 0; j < ldc; j++) {
-            double want = (double)was[i * ldc + j];
-            if (j < N) {
-                if (!add) want = 0;
-                for (size_t d = 0; d < K; d++) want += element(a, lda, at, i, d) * element(b, ldb, bt, d, j);
-            }
-            assert_near("gemm", (double)c[i * ldc + j], want, 2e-5);
-        }
-    }
-    free(a);
-    free(b);
-    free(c);
-    free(was);
-    free(pack);
-}
-
-static void gemm_once(void)
-{
-    const size_t shapes[][3] = {{1, 1, 1}, {1, 70, 33}, {7, 5, 9}, {13, 65, 300}, {250, 33, 20}, {9, 530, 40}, {8, 32, 512}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        for (int op = 0; op < 3; op++) {
-            gemm_shape((enum gemm_op)op, shapes[i][0], shapes[i][1], shapes[i][2], false);
-            gemm_shape((enum gemm_op)op, shapes[i][0], shapes[i][1], shapes[i][2], true);
-        }
-    }
-}
-
-START_TEST(gemm_multiplies)
-{
-    each_build(gemm_once);
-}
-END_TEST
-
-static void prepacked_once(void)
-{
-    enum { M = 11, N = 600, K = 300 };
-    float *a = floats(M * K), *b = floats(N * K), *c = floats(M * N), *d = floats(M * N);
-    float *pack = floats(GEMM_PACK_FLOATS), *packed = floats(gemm_packed_floats(N, K));
-    fill(a, M * K, 1);
-    fill(b, N * K, 1);
-    struct gemm g = {GEMM_nt, M, N, K, a, K, b, K, c, N, false};
-    k->gemm(&g, pack);
-    k->gemm_pack(packed, b, N, K);
-    g.c = d;
-    g.b = NULL;
-    k->gemm_prepacked(&g, packed);
-    ck_assert_mem_eq(c, d, M * N * sizeof *c);
-    free(a);
-    free(b);
-    free(c);
-    free(d);
-    free(pack);
-    free(packed);
-}
-
-START_TEST(gemm_prepacked_is_the_same)
-{
-    each_build(prepacked_once);
-}
-END_TEST
 
 struct norm_case {
     size_t T, D;
@@ -340,7 +206,8 @@ END_TEST
 static void kv_once(void)
 {
     enum { H = 10, E = 40, N = 71, PANELS = (N + KV_PANEL - 1) / KV_PANEL };
-    float *keys = floats(PANELS * KV_PANEL * E), *values = floats(PANELS * KV_PANEL * E), *scores = floats(H * PANELS * KV_PANEL);
+    float *keys = floats(PANELS * KV_PANEL * E), *values = floats(PANELS * KV_PANEL * E),
+          *scores = floats(H * PANELS * KV_PANEL);
     float q[H * E], key[N * E], value[N * E], out[H * E];
     fill(q, H * E, 1);
     fill(key, N * E, 1);
@@ -416,9 +283,6 @@ int main(void)
     Suite *suite = suite_create("kernels");
     TCase *tcase = tcase_create("kernels");
     tcase_set_timeout(tcase, 120);
-    tcase_add_test(tcase, exp_is_accurate_and_keeps_nan);
-    tcase_add_test(tcase, gemm_multiplies);
-    tcase_add_test(tcase, gemm_prepacked_is_the_same);
     tcase_add_test(tcase, rmsnorm_has_its_gradient);
     tcase_add_test(tcase, swiglu_has_its_gradient);
     tcase_add_test(tcase, rope_rotates_and_back);

@@ -45,9 +45,27 @@ START_TEST(longest_match_wins)
 }
 END_TEST
 
+/* for tests/golden/tokenizer_check.py */
+static void dump(const struct tokenizer *t, json_t *texts)
+{
+    const char *folder = getenv("PAL_TOKENIZER_DUMP");
+    if (!folder) return;
+    char path[512];
+    AUTO(buf) out = {0};
+    ck_assert_int_eq(tokenizer_export(t, &out), ERR_ok);
+    (void)snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(out.data, 1, out.size, file), out.size);
+    ck_assert_int_eq(fclose(file), 0);
+    (void)snprintf(path, sizeof path, "%s/texts.json", folder);
+    ck_assert_int_eq(json_dump_file(texts, path, 0), 0);
+}
+
 START_TEST(printable_text_round_trips)
 {
     AUTO_PTR(tokenizer) t = words();
+    json_t *texts = json_array();
     uint64_t seed = 31;
     (void)printf("tokenizer seed %llu\n", (unsigned long long)seed);
     struct rng rng;
@@ -58,7 +76,8 @@ START_TEST(printable_text_round_trips)
         for (uint32_t n = rng_below(&rng, 20); n > 0; n--) {
             char c = round == 0 ? (char)(' ' + n) : (char)(' ' + rng_below(&rng, 95));
             const char *word = WORDS[rng_below(&rng, WORD_COUNT)];
-            err_t err = rng_below(&rng, 3) == 0 ? buf_printf(&text, "%c", c) : buf_printf(&text, "%s%s", n % 2 ? " " : "", word);
+            err_t err =
+                rng_below(&rng, 3) == 0 ? buf_printf(&text, "%c", c) : buf_printf(&text, "%s%s", n % 2 ? " " : "", word);
             ck_assert_int_eq(err, ERR_ok);
             if (n % 7 == 0) ck_assert_int_eq(buf_text(&text, "\n"), ERR_ok);
         }
@@ -68,7 +87,12 @@ START_TEST(printable_text_round_trips)
         for (size_t i = 0; i < count; i++) ck_assert_int_gt(ids[i], 1);
         ck_assert_int_eq(tokenizer_decode(t, ids, count, &back), ERR_ok);
         ck_assert_str_eq(buf_chars(&text), buf_chars(&back));
+        json_t *list = json_array();
+        for (size_t i = 0; i < count; i++) (void)json_array_append_new(list, json_integer(ids[i]));
+        (void)json_array_append_new(texts, json_pack("[s o]", buf_chars(&text), list));
     }
+    dump(t, texts);
+    json_decref(texts);
 }
 END_TEST
 
@@ -93,7 +117,8 @@ START_TEST(limits_hold)
 {
     struct tokenizer *t = NULL;
     const char *const empty[] = {"good", ""}, *const control[] = {"ta\tb"};
-    const char *const longest[] = {"0123456789012345678901234567890_"}, *const longer[] = {"0123456789012345678901234567890_1"};
+    const char *const longest[] = {"0123456789012345678901234567890_"}, *const longer[] = {
+                                                                            "0123456789012345678901234567890_1"};
     ck_assert_int_eq(tokenizer_new_words(&t, empty, 2), ERR_invalid);
     ck_assert_int_eq(tokenizer_new_words(&t, control, 1), ERR_invalid);
     ck_assert_int_eq(tokenizer_new_words(&t, longer, 1), ERR_invalid);
@@ -127,8 +152,8 @@ START_TEST(export_is_a_word_level_tokenizer)
     json_t *json = json_loads(buf_chars(&out), 0, NULL);
     const char *model = NULL, *unknown = NULL, *pattern = NULL;
     json_t *vocab = NULL;
-    ck_assert_int_eq(json_unpack(json, "{s:{s:s s:s s:o} s:{s:{s:s}}}", "model", "type", &model, "unk_token", &unknown, "vocab",
-                                 &vocab, "pre_tokenizer", "pattern", "Regex", &pattern),
+    ck_assert_int_eq(json_unpack(json, "{s:{s:s s:s s:o} s:{s:{s:s}}}", "model", "type", &model, "unk_token", &unknown,
+                                 "vocab", &vocab, "pre_tokenizer", "pattern", "Regex", &pattern),
                      0);
     ck_assert_str_eq(model, "WordLevel");
     ck_assert_int_eq((int)json_object_size(vocab), tokenizer_vocab(t));

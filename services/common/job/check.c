@@ -1,0 +1,105 @@
+#include "services/common/job/check.h"
+
+#include "env/env.h"
+#include "trainer/model/model.h"
+
+#include <stdio.h>
+
+static void check_builtin(struct job_reader *reader, const struct job_environment *env, const char *pointer)
+{
+    char place[JOB_POINTER_BYTES], names[256] = "";
+    const struct env_class *class = env_find(env->name);
+    for (size_t i = 0; i < env_count(); i++) {
+        size_t n = strlen(names);
+        (void)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", env_at(i)->name);
+    }
+    if (!class) {
+        job_place(place, "%s/name", pointer);
+        job_problem(reader, place, "is \"%s\"; built-in environments are %s", env->name, names);
+        return;
+    }
+    if (env->command_count) {
+        job_place(place, "%s/command", pointer);
+        job_problem(reader, place, "is for provider \"process\" only");
+    }
+    for (size_t i = 0; env->tasks.generates && i < env->tasks.generate.level_count; i++) {
+        int64_t level = env->tasks.generate.levels[i];
+        struct env_task task;
+        job_place(place, "%s/tasks/generate/levels/%zu", pointer, i);
+        if (level > class->levels) {
+            job_problem(reader, place, "is %lld; %s has levels 1 to %d", (long long)level, class->name, class->levels);
+        } else if (class->generate((int32_t)level, 1, env->variant[0] ? env->variant : NULL, &task) != ERR_ok) {
+            job_place(place, "%s/variant", pointer);
+            job_problem(reader, place, "%s", err_text());
+            return;
+        }
+    }
+}
+
+static void check_environment(struct job_reader *reader, const struct job_environment *env, size_t index)
+{
+    char pointer[JOB_POINTER_BYTES], place[JOB_POINTER_BYTES];
+    job_place(pointer, "/environments/%zu", index);
+    if (!env->name[0]) {
+        job_place(place, "%s/name", pointer);
+        job_problem(reader, place, "is missing");
+    } else if (env->provider == JOB_PROVIDER_BUILTIN) {
+        check_builtin(reader, env, pointer);
+    }
+    job_place(place, "%s/command", pointer);
+    if (env->provider == JOB_PROVIDER_PROCESS && env->command_count == 0)
+        job_problem(reader, place, "is missing: provider \"process\" starts this program, e.g. [\"python3\", \"guess.py\"]");
+    job_place(place, "%s/tasks/fresh", pointer);
+    if (env->tasks.fresh && !env->tasks.generates)
+        job_problem(reader, place, "needs `generate`: a file has only its own tasks");
+}
+
+static void check_preset(struct job_reader *reader, const struct job_spec *spec)
+{
+    struct model_config config;
+    if (model_preset(spec->init.preset, 256, &config) != ERR_ok) {
+        job_problem(reader, "/policy/init/preset", "%s", err_text());
+        return;
+    }
+    if (spec->rollout.max_context > config.max_positions)
+        job_problem(reader, "/rollout/max_context", "is %lld; preset %s has %d positions",
+                    (long long)spec->rollout.max_context, spec->init.preset, config.max_positions);
+}
+
+static void check_trainer(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct job_trainer *t = &spec->trainer;
+    if (t->old_policy == JOB_OLD_POLICY_BEHAVE && t->importance.mode != JOB_IMPORTANCE_OFF)
+        job_problem(reader, "/trainer/importance/mode",
+                    "must be \"off\" with old_policy \"behave\": the ratio already starts from the recorded log-probs");
+    if (t->minibatches > t->groups_per_update)
+        job_problem(reader, "/trainer/minibatches", "is %lld; there are only %lld groups per update",
+                    (long long)t->minibatches, (long long)t->groups_per_update);
+    if (t->tokens_per_microbatch < spec->rollout.max_context)
+        job_problem(reader, "/trainer/tokens_per_microbatch", "is %lld; the longest episode (rollout.max_context) has %lld",
+                    (long long)t->tokens_per_microbatch, (long long)spec->rollout.max_context);
+}
+
+static void check_evaluation(struct job_reader *reader, const struct job_spec *spec)
+{
+    int64_t holdout = 0;
+    for (size_t i = 0; i < spec->environment_count; i++) holdout += spec->environments[i].tasks.holdout;
+    if (spec->evaluation.episodes > 0 && holdout == 0)
+        job_problem(reader, "/evaluation/episodes", "is %lld, but no environment has held-out tasks (tasks.holdout)",
+                    (long long)spec->evaluation.episodes);
+    if (spec->evaluation.episodes == 0 && spec->stop.holdout_success <= 1)
+        job_problem(reader, "/stop/holdout_success", "needs evaluations: evaluation.episodes is 0");
+    if (spec->trainer.updates == 0 && spec->evaluation.episodes == 0)
+        job_problem(reader, "/trainer/updates", "is 0 and evaluation.episodes is 0: there is nothing to do");
+}
+
+void job_check(struct job_reader *reader, const struct job_spec *spec)
+{
+    for (size_t i = 0; i < spec->environment_count; i++) check_environment(reader, &spec->environments[i], i);
+    check_preset(reader, spec);
+    check_trainer(reader, spec);
+    check_evaluation(reader, spec);
+    if (spec->rollout.max_new_tokens >= spec->rollout.max_context)
+        job_problem(reader, "/rollout/max_new_tokens", "is %lld; an episode has at most %lld tokens (max_context)",
+                    (long long)spec->rollout.max_new_tokens, (long long)spec->rollout.max_context);
+}
