@@ -113,13 +113,14 @@ err_t compute_start(struct compute *c, uv_loop_t *loop, enum compute_kind kind, 
 {
     BUG_IF(c->assignment);
     c->kind = kind;
+    c->assignment = assignment;
     c->err = ERR_ok;
     c->err_text[0] = 0;
     c->outcome = "";
     c->published = false;
     c->figures = (struct diagnostics){0};
     c->request.data = c;
-    if (uv_queue_work(loop, &c->request, on_thread, on_done) != 0) return err_set(ERR_unavailable, "the compute thread");
-    c->assignment = assignment;
-    return ERR_ok;
+    if (uv_queue_work(loop, &c->request, on_thread, on_done) == 0) return ERR_ok; /* from here on it is the thread's */
+    c->assignment = NULL;
+    return err_set(ERR_unavailable, "the compute thread");
 }

@@ -76,7 +76,7 @@ static void after_prepare(struct cycle *cycle, struct assignment *a)
     a->prepared = true;
     log_info("job %lu, lineage %ld: %zu parameters, vocabulary %d, %s version %ld, %.0f ms", (unsigned long)a->job,
              (long)a->lineage, a->trainee->model->count, a->trainee->model->config.vocab,
-             a->resume_version < 0 ? "from the start, next" : "resumed at", (long)a->trainee->version, c->took_ms);
+             a->resume_version < 0 ? "new," : "resumed at", (long)a->trainee->version, c->took_ms);
     if (c->published && !note_published(cycle, a)) return;
     ask(cycle, a);
 }
