@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define CHUNK_BYTES   8192
@@ -27,7 +26,6 @@ struct child {
     size_t err_lines;
     bool ended; /* reaped */
     bool deaf;  /* killed or over-long: no more lines */
-    bool closed_output;
     char chunk[CHUNK_BYTES];
 };
 
@@ -45,9 +43,7 @@ static void on_ended(uv_process_t *process, int64_t status, int number)
     char why[CHILD_WHY_BYTES];
     child->ended = true;
     const char *last = child->err_size ? child->err_line : child->last_err;
-    if (child->closed_output && number == SIGKILL)
-        (void)snprintf(why, sizeof why, "the environment closed its output%s%s", *last ? ": " : "", last);
-    else if (number)
+    if (number)
         (void)snprintf(why, sizeof why, "the environment ended by signal %d%s%s", number, *last ? ": " : "", last);
     else
         (void)snprintf(why, sizeof why, "the environment exited with status %d%s%s", (int)status, *last ? ": " : "", last);
@@ -95,12 +91,7 @@ static void on_output(uv_stream_t *stream, ssize_t size, const uv_buf_t *chunk)
     if (size > 0) {
         take_output(child, span_of(chunk->base, (size_t)size));
     } else if (size < 0) {
-        /* one that has ended by itself keeps its own status: looked at here, reaped by libuv */
-        siginfo_t ended = {0};
-        (void)waitid(P_PID, (id_t)child->process.pid, &ended, WEXITED | WNOHANG | WNOWAIT);
-        (void)uv_read_stop(stream);
-        child->closed_output = !child->deaf && ended.si_pid == 0;
-        child_kill(child);
+        (void)uv_read_stop(stream); /* it is ending; if it is not, the call's deadline finds it */
     }
 }
 

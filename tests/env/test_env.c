@@ -246,7 +246,7 @@ START_TEST(noise_is_survived)
     rng_init(&rng, 1, 1);
     ck_assert_int_eq(env->generate(2, 5, NULL, &task), ERR_ok);
     size_t size = strlen(task.text);
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 4000; i++) {
         char text[ENV_TASK_BYTES];
         memcpy(text, task.text, size);
         for (uint32_t k = 1 + rng_below(&rng, 3); k; k--) text[rng_below(&rng, (uint32_t)size)] = (char)rng_below(&rng, 256);
@@ -254,7 +254,7 @@ START_TEST(noise_is_survived)
         ck_assert(err == ERR_ok || err == ERR_malformed);
     }
     ck_assert_int_eq(env->reset(state, span_text(task.text), 1, &obs), ERR_ok);
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 4000; i++) {
         static const char *const verbs[] = {"", "go ", "type 1 ", "type ", "click ", "take ", "open "};
         char action[ENV_ACTION_BYTES] = "";
         uint8_t noise[200];

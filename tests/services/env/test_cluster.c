@@ -422,7 +422,7 @@ static const struct {
     {"{\"do\":\"crash\"}", NULL, "env_crash", "status 3: last words"},
     {"{}", "crash", "env_crash", "status 3: last words"},
     {"{}", "abort", "env_crash", "signal 9"},
-    {"{}", "deaf", "env_crash", "closed its output"},
+    {"{}", "deaf", "env_timeout", "no answer within"},
     {"{\"do\":\"garbage\"}", NULL, "env_error", "Traceback"},
     {"{}", "garbage", "env_error", "Traceback"},
     {"{}", "type", "env_error", "text: not a string"},

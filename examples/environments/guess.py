@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""guess: find a hidden number with few tries, as an environment that is a program of its own.
+
+The first observation is `1-9 4`: the range and the tries. An action is a number; the answer is `>` (the hidden number is
+greater), `<` (it is less) or `=` (found: reward 1). Anything else costs a try and is answered with `?`. Halving what is
+left always finds it. The protocol is described in README.md beside this file; `guess.py --tasks` prints all tasks.
+"""
+import json
+import random
+import sys
+
+
+def tries_for(low, high):
+    return (high - low + 1).bit_length()
+
+
+class Guess:
+    def __init__(self, request):
+        task = request["task"]
+        self.low, self.high, self.secret = task["low"], task["high"], task["secret"]
+        if not 0 <= self.low <= self.secret <= self.high <= 9:
+            raise ValueError("a task needs 0 <= low <= secret <= high <= 9")
+        self.tries = tries_for(self.low, self.high)
+        self.text = f"{self.low}-{self.high} {self.tries}"
+        self.range = (self.low, self.high)
+        self.wants_expert = request.get("expert", False)
+        self.noise = request.get("noise", 0.0)
+        self.random = random.Random(request.get("noise_seed", 0))
+
+    def expert(self):
+        """The middle of what is left, or with probability noise any number of the range."""
+        if self.random.random() < self.noise:
+            return str(self.random.randint(*self.range))
+        return str((self.low + self.high) // 2)
+
+    def reply(self, text, reward=0, terminated=False):
+        reply = {"text": text, "reward": reward, "terminated": terminated}
+        if self.wants_expert and not terminated:
+            reply["expert"] = self.expert()
+        return reply
+
+    def step(self, action):
+        self.tries -= 1
+        action = action.strip()
+        guess = int(action) if action.isdecimal() and len(action) < 3 else None
+        if guess == self.secret:
+            return self.reply("=", 1, True)
+        if guess is None:
+            text = "?"
+        elif guess < self.secret:
+            text, self.low = ">", max(self.low, guess + 1)
+        else:
+            text, self.high = "<", min(self.high, guess - 1)
+        return self.reply(text, 0, self.tries == 0)
+
+
+def all_tasks():
+    for low in range(10):
+        for high in range(low + 3, 10):
+            for secret in range(low, high + 1):
+                yield {"task": {"low": low, "high": high, "secret": secret}, "level": tries_for(low, high) - 2}
+
+
+def main():
+    if sys.argv[1:] == ["--tasks"]:
+        for task in all_tasks():
+            print(json.dumps(task, separators=(",", ":")))
+        return
+    game = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["op"] == "close":
+            return
+        try:
+            if request["op"] == "reset":
+                game = Guess(request)
+                reply = game.reply(game.text)
+            else:
+                reply = game.step(request["action"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), flush=True)
+
+
+if __name__ == "__main__":
+    main()
