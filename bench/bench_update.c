@@ -84,7 +84,7 @@ static double measure_raw(struct trainee *trainee, const struct data *d, size_t 
 {
     struct packing_episode chosen[EPISODES];
     for (size_t i = 0; i < EPISODES; i++) chosen[i] = (struct packing_episode){.episode = &d->episodes[i], .weight = 1e-4};
-    const struct packing_options options = {tokens_per_microbatch, pool_threads(pool), 1};
+    const struct packing_options options = {-1, tokens_per_microbatch, pool_threads(pool), 1};
     struct raw raw = {.trainee = trainee};
     must(packing_make(chosen, EPISODES, &options, &trainee->arena, &raw.packing));
     for (size_t b = 0; b < raw.packing.count; b++) {

@@ -69,9 +69,21 @@ static err_t model_of(struct assignment *a, struct model_config *ret)
     return err;
 }
 
+/* tokens_per_microbatch, but no more than a batch can hold: the learner's memory grows with it */
+static size_t microbatch_tokens(const struct job_spec *spec, size_t longest)
+{
+    size_t episodes = (size_t)(spec->trainer.groups_per_update * spec->rollout.group_size),
+           batch = (size_t)spec->warmstart.batch;
+    size_t most = (episodes > batch ? episodes : batch) * longest, wanted = (size_t)spec->trainer.tokens_per_microbatch;
+    return wanted < most ? wanted : most;
+}
+
 static void configure(struct assignment *a, struct trainee_config *ret)
 {
     const struct job_trainer *t = &a->spec.trainer;
+    size_t longest = (size_t)a->spec.rollout.max_context, positions = (size_t)ret->model.max_positions;
+    if (longest > positions) longest = positions;
+    size_t microbatch = microbatch_tokens(&a->spec, longest);
     a->update = (struct update_config){
         .loss = (enum loss_kind)t->loss,
         .terms = {.clip_low = t->clip_low,
@@ -85,7 +97,7 @@ static void configure(struct assignment *a, struct trainee_config *ret)
         .aggregation = (enum loss_aggregation)t->aggregation,
         .minibatches = (size_t)t->minibatches,
         .epochs = (size_t)t->epochs,
-        .tokens_per_microbatch = (size_t)t->tokens_per_microbatch,
+        .tokens_per_microbatch = microbatch,
         .temperature = (float)a->spec.rollout.temperature,
         .schedule = {.kind = t->schedule == JOB_SCHEDULE_LINEAR ? SCHEDULE_linear : SCHEDULE_constant,
                      .peak = t->lr,
@@ -95,7 +107,7 @@ static void configure(struct assignment *a, struct trainee_config *ret)
     a->warmstart = (struct warmstart_config){.updates = (size_t)a->spec.warmstart.updates,
                                              .batch = (size_t)a->spec.warmstart.batch,
                                              .lr = a->spec.warmstart.lr,
-                                             .tokens_per_microbatch = (size_t)t->tokens_per_microbatch,
+                                             .tokens_per_microbatch = microbatch,
                                              .temperature = (float)a->spec.rollout.temperature};
     ret->seed = (uint64_t)a->spec.seed;
     ret->adamw = (struct adamw_config)ADAMW_DEFAULTS;
@@ -103,9 +115,7 @@ static void configure(struct assignment *a, struct trainee_config *ret)
     ret->adamw.beta2 = (float)t->beta2;
     ret->adamw.weight_decay = (float)t->weight_decay;
     ret->adamw.clip = (float)t->grad_clip;
-    size_t longest = (size_t)a->spec.rollout.max_context, positions = (size_t)ret->model.max_positions;
-    if (longest > positions) longest = positions;
-    ret->max_tokens = (size_t)t->tokens_per_microbatch > longest ? (size_t)t->tokens_per_microbatch : longest;
+    ret->max_tokens = microbatch > longest ? microbatch : longest;
 }
 
 static err_t resume(struct assignment *a, const struct trainee_config *config, struct pool *pool)

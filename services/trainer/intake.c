@@ -102,6 +102,7 @@ static err_t decode_member(struct intake *intake, size_t index, struct buf *raw)
     episode->token = sequence.token;
     episode->target = sequence.target;
     episode->logp = sequence.logp;
+    episode->version = sequence.version;
     if (warmstart) episode->action_tokens = count_targets(&sequence); /* shown, not sampled: nothing is on record */
     return ERR_ok;
 }

@@ -45,6 +45,7 @@ static double play(struct trainee *trainee, struct decoder *decoder, struct rng 
             ck_assert_int_eq(decoder_step(decoder, trainee->model, (uint64_t)trainee->version, &item, 1), ERR_ok);
             t->token[PROMPT] = sample(logits, rng, &t->logp[PROMPT]);
             t->target[PROMPT] = 1;
+            t->version[PROMPT] = (int32_t)trainee->version;
             rewards[i] = t->token[PROMPT] == LUCKY;
             mean += rewards[i] / SIZE;
         }
@@ -59,6 +60,7 @@ static double play(struct trainee *trainee, struct decoder *decoder, struct rng 
                                                       .token = t->token,
                                                       .target = t->target,
                                                       .logp = t->logp,
+                                                      .version = t->version,
                                                       .advantage = rewards[i] - mean};
         }
         all += mean / GROUPS;
@@ -90,6 +92,8 @@ START_TEST(a_bandit_is_learned_from_rewards)
         /* the sampler and the learner agree on the same tokens under the same weights */
         ck_assert_double_lt(d.kl_first_pass, 1e-9);
         ck_assert_double_lt(d.logp_gap_p99, 1e-4);
+        ck_assert_double_eq(d.own_targets, d.targets);
+        ck_assert_double_lt(d.own_gap_max, 1e-4);
     }
     ck_assert_msg(first < 0.4 && reward > 0.9, "reward %.2f at first, %.2f at last (seed %d)", first, reward, SEED);
 }

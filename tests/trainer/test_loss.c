@@ -24,7 +24,8 @@ static const struct loss_terms TERMS = {
 
 static struct loss_batch view(const struct data *d, size_t targets)
 {
-    return (struct loss_batch){targets, d->weight, d->advantage, d->theta, d->entropy, d->prox, d->behave, d->reference};
+    return (struct loss_batch){targets, d->weight, d->advantage, d->theta, d->entropy,
+                               d->prox, d->behave, d->reference, NULL};
 }
 
 static double run(enum loss_kind kind, const struct loss_terms *terms, struct data *d, const struct loss_batch *batch,
@@ -284,7 +285,7 @@ START_TEST(rows_have_names_and_terms_have_bounds)
     terms.dual_clip = 0.5;
     ck_assert_int_eq(loss_terms_check(&terms), ERR_invalid);
     terms = TERMS;
-    terms.cap = NAN;
+    terms.cap = (double)NAN;
     ck_assert_int_eq(loss_terms_check(&terms), ERR_invalid);
     terms = TERMS;
     terms.clip_low = 1.5;

@@ -45,7 +45,7 @@ static float *gradient_of(struct trainee *trainee, size_t tokens_per_microbatch,
     for (size_t i = 0; i < EPISODES; i++) {
         if (episodes[i].signal) chosen[n++] = (struct packing_episode){.episode = &episodes[i], .weight = 1 / norm};
     }
-    const struct packing_options options = {tokens_per_microbatch, 2, 1};
+    const struct packing_options options = {-1, tokens_per_microbatch, 2, 1};
     const struct update_config config = fixture_update();
     struct packing packing;
     const float *gradient = NULL;
@@ -91,7 +91,7 @@ START_TEST(micro_batches_hold_every_target_once)
     AUTO(arena) arena = {0};
     arena_init(&arena, 0);
     for (size_t size = 64; size <= 1024; size *= 2) {
-        const struct packing_options options = {size, 2, 1};
+        const struct packing_options options = {-1, size, 2, 1};
         struct packing packing;
         ck_assert_int_eq(packing_make(chosen, EPISODES, &options, &arena, &packing), ERR_ok);
         bool seen[EPISODES] = {false};
@@ -162,7 +162,7 @@ static void record_on_policy(struct trainee *trainee)
 {
     struct packing_episode chosen[EPISODES];
     for (size_t i = 0; i < EPISODES; i++) chosen[i] = (struct packing_episode){.episode = &episodes[i], .weight = 1};
-    const struct packing_options options = {128, 2, 1};
+    const struct packing_options options = {-1, 128, 2, 1};
     struct packing packing;
     ck_assert_int_eq(packing_make(chosen, EPISODES, &options, &trainee->arena, &packing), ERR_ok);
     ck_assert_int_eq(pass_score(trainee, trainee->model, &packing, NULL), ERR_ok);
@@ -311,7 +311,7 @@ START_TEST(broken_episodes_are_named)
     tokens[7].target[0] = 1;
     ck_assert_int_eq(update_run(trainee, &config, &batch, NULL, &outcome, &d), ERR_malformed);
     tokens[7].target[0] = 0;
-    episodes[7].advantage = INFINITY;
+    episodes[7].advantage = (double)INFINITY;
     ck_assert_int_eq(update_run(trainee, &config, &batch, NULL, &outcome, &d), ERR_malformed);
     episodes[7] = whole;
     const struct update_batch no_norm = {1, episodes, EPISODES, 0};

@@ -45,6 +45,7 @@ struct fixture_tokens {
     int32_t token[FIXTURE_TOKENS];
     uint8_t target[FIXTURE_TOKENS];
     float logp[FIXTURE_TOKENS];
+    int32_t version[FIXTURE_TOKENS];
 };
 
 /* Groups of four episodes of random tokens and lengths; the targets come in two runs, advantages are random. */
