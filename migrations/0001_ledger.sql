@@ -19,6 +19,7 @@ CREATE TABLE job (
     lineage         integer NOT NULL DEFAULT 0 CHECK (lineage >= 0),  -- the current one
     updates_done    bigint NOT NULL DEFAULT -1 CHECK (updates_done >= -1), -- last update recorded; 0 is the warm start
     version         bigint NOT NULL DEFAULT -1 CHECK (version >= -1 AND version <= updates_done),
+    trainer         text,                             -- identity of the trainer that owns the current lineage
     created_at      timestamptz NOT NULL DEFAULT now(),
     started_at      timestamptz,                      -- first `running`
     trained_at      timestamptz,                      -- end of the last update
@@ -65,6 +66,7 @@ CREATE TABLE episode_group (
     verdict     text CHECK (verdict IN ('signal', 'no_signal', 'void', 'stale', 'refilled', 'measured')),
     done        integer NOT NULL DEFAULT 0,           -- slots that ended with an outcome
     reward_sum  double precision NOT NULL DEFAULT 0,
+    advantage   double precision[],                   -- by slot, at the close of a fresh group; NULL where the slot is void
     planned_at  timestamptz NOT NULL DEFAULT now(),
     closed_at   timestamptz,
     PRIMARY KEY (job, id),
@@ -95,7 +97,6 @@ CREATE TABLE episode (
     failures      text[] NOT NULL DEFAULT '{}',       -- outcome of each earlier attempt
     error         text,                               -- of the newest failure
     reward        double precision,
-    advantage     double precision,                   -- at group close
     steps         integer,
     prompt_tokens integer,
     action_tokens integer,
@@ -180,6 +181,7 @@ CREATE TABLE policy (
     where_now     text,                               -- the published weights while they can be pulled
     published_at  timestamptz NOT NULL DEFAULT now(),
     checkpoint    text,                               -- path, once committed
+    update        bigint,                             -- last update in the checkpoint: at least the version
     sha256        text,
     size          bigint,
     committed_at  timestamptz,

@@ -54,6 +54,8 @@ void diagnostics_from_sums(struct diagnostics *d, const struct loss_sums *s, dou
     d->ess = share(s->rho * s->rho, s->rho_square * s->recorded);
     d->logp_gap_p50 = loss_gap_quantile(s, 0.5);
     d->logp_gap_p99 = loss_gap_quantile(s, 0.99);
+    d->own_targets = s->own;
+    d->own_gap_max = s->own_gap;
     d->targets = s->targets;
     d->optimizer_steps = steps;
 }

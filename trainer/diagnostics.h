@@ -4,6 +4,8 @@
 
 #include "trainer/loss.h"
 
+#define DIAGNOSTICS_OWN_GAP 1e-3 /* own_gap_max above it: sampler and learner disagree */
+
 struct diagnostics {
 #define FIGURE(name, doc) double name;
 #include "trainer/diagnostics.def"

@@ -19,6 +19,7 @@ struct episode {
     const int32_t *token;   /* [T] */
     const uint8_t *target;  /* [T] 0 or 1 */
     const float *logp;      /* [T] behave */
+    const int32_t *version; /* [T] policy version that drew it, or NULL: not known */
     double advantage;
 };
 

@@ -93,6 +93,8 @@ void loss_sums_add(struct loss_sums *sums, const struct loss_sums *more)
     sums->rho += more->rho;
     sums->rho_square += more->rho_square;
     sums->behave_kl += more->behave_kl;
+    sums->own += more->own;
+    if (!(sums->own_gap >= more->own_gap)) sums->own_gap = more->own_gap;
     for (size_t i = 0; i < LOSS_GAP_BUCKETS; i++) sums->gap[i] += more->gap[i];
 }
 

@@ -47,6 +47,7 @@ struct loss_batch {
     const float *prox;      /* [targets] log-prob at the update's start; NULL: it is theta, without gradient */
     const float *behave;    /* [targets] recorded log-prob, or LOSS_UNRECORDED */
     const float *reference; /* [targets] log-prob under the reference; NULL: none */
+    const uint8_t *own;     /* [targets] 1: behave is of the very weights that prox is of; NULL: not known */
 };
 
 struct loss_grad {
@@ -68,6 +69,8 @@ struct loss_sums {
     double rho;                     /* sum of prox/behave */
     double rho_square;              /* sum of its square: effective sample size = rho^2 / rho_square */
     double behave_kl;               /* k3 of behave and prox: 0 on on-policy data */
+    double own;                     /* targets drawn by the weights that prox is of, */
+    double own_gap;                 /* and the largest |prox - behave| among them: only rounding */
     uint64_t gap[LOSS_GAP_BUCKETS]; /* histogram of |prox - behave| */
 };
 

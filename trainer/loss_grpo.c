@@ -70,6 +70,10 @@ void loss_grpo(const struct loss_terms *terms, const struct loss_batch *batch, c
         sums->entropy += entropy;
         grad->dlogp[i] = 0;
         grad->dentropy[i] = 0;
+        if (recorded && batch->own && batch->own[i]) {
+            sums->own += 1;
+            if (fabs(start - behave) > sums->own_gap) sums->own_gap = fabs(start - behave);
+        }
         double w = recorded ? importance(terms, start, behave, sums) : 1;
         if (w < 0) continue;
         double slope = 0;

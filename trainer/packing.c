@@ -64,15 +64,17 @@ static err_t take_arrays(struct microbatch *m, const struct bin *bin, const stru
     m->start = arena_array(arena, uint32_t, bin->sequences + 1);
     m->target = arena_array(arena, uint32_t, bin->targets);
     m->tokens = arena_array(arena, int32_t, bin->tokens);
+    m->own = arena_array(arena, uint8_t, bin->targets);
     float *block = arena_array(arena, float, bin->targets *many);
-    if (!m->index || !m->start || !m->target || !m->tokens || !block) return ERR_memory; /* arena_take has said why */
+    if (!m->index || !m->start || !m->target || !m->tokens || !m->own || !block)
+        return ERR_memory; /* arena_take has said why */
     for (size_t i = 0; i < many; i++) *floats[i] = block + i * bin->targets;
     if (!first->prox) m->prox = NULL;
     if (!first->reference) m->reference = NULL;
     return ERR_ok;
 }
 
-static void append(struct microbatch *m, uint32_t index, const struct packing_episode *from, uint32_t tokens)
+static void append(struct microbatch *m, uint32_t index, const struct packing_episode *from, uint32_t tokens, int64_t version)
 {
     const struct episode *e = from->episode;
     uint32_t at = m->start[m->batch.sequences], own = 0;
@@ -84,6 +86,7 @@ static void append(struct microbatch *m, uint32_t index, const struct packing_ep
         m->weight[t] = (float)from->weight;
         m->advantage[t] = (float)e->advantage;
         m->behave[t] = e->sampled ? e->logp[i] : LOSS_UNRECORDED;
+        m->own[t] = e->sampled && e->version && version >= 0 && e->version[i] == version;
         if (from->prox) m->prox[t] = from->prox[own];
         if (from->reference) m->reference[t] = from->reference[own];
         own++;
@@ -105,6 +108,7 @@ static void make_views(struct microbatch *m, float temperature)
                                   .entropy = m->entropy,
                                   .prox = m->prox,
                                   .behave = m->behave,
+                                  .own = m->own,
                                   .reference = m->reference};
 }
 
@@ -122,7 +126,7 @@ err_t packing_make(const struct packing_episode *episodes, size_t count, const s
     for (size_t b = 0; b < packing.count; b++) TRY(take_arrays(&packing.microbatches[b], &bins[b], &episodes[0], arena));
     for (size_t i = 0; i < count; i++) {
         const struct piece *p = &pieces[i];
-        append(&packing.microbatches[p->bin], p->index, &episodes[p->index], p->tokens);
+        append(&packing.microbatches[p->bin], p->index, &episodes[p->index], p->tokens, options->version);
         packing.targets += p->targets;
     }
     for (size_t b = 0; b < packing.count; b++) make_views(&packing.microbatches[b], options->temperature);

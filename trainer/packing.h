@@ -21,6 +21,7 @@ struct microbatch {
     float *weight;    /* [targets], and so are the following */
     float *advantage;
     float *behave;
+    uint8_t *own;     /* drawn by the weights of now */
     float *prox;      /* or NULL */
     float *reference; /* or NULL */
     /* what is computed */
@@ -44,6 +45,7 @@ struct packing {
 };
 
 struct packing_options {
+    int64_t version;              /* of the weights that behave is compared with; -1: not compared */
     size_t tokens_per_microbatch; /* aim; a longer episode gets a micro-batch of its own */
     size_t workers;
     float temperature;

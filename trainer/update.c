@@ -102,7 +102,10 @@ static err_t choose(const struct update *u, uint32_t from, uint32_t count, struc
 
 static struct packing_options packing_options(const struct update *u)
 {
-    return (struct packing_options){.tokens_per_microbatch = u->config->tokens_per_microbatch,
+    /* against theta that moves from step to step, behave is not compared */
+    bool compared = u->prox || (u->config->minibatches == 1 && u->config->epochs == 1);
+    return (struct packing_options){.version = compared ? u->trainee->version : -1,
+                                    .tokens_per_microbatch = u->config->tokens_per_microbatch,
                                     .workers = pool_threads(u->trainee->pool),
                                     .temperature = u->config->temperature};
 }

@@ -42,7 +42,8 @@ static err_t step(struct warmstart *w, struct packing_episode *chosen, struct ar
         targets += chosen[i].episode->action_tokens;
     }
     for (size_t i = 0; i < n; i++) chosen[i].weight = loss_weight(LOSS_AGGREGATION_token_mean, targets, 0, 0);
-    const struct packing_options options = {w->config->tokens_per_microbatch, pool_threads(t->pool), w->config->temperature};
+    const struct packing_options options = {-1, w->config->tokens_per_microbatch, pool_threads(t->pool),
+                                            w->config->temperature};
     const struct loss_terms terms = {0};
     struct packing packing;
     const float *gradient = NULL;

@@ -4,7 +4,7 @@
  * feeds its slot's pending tokens (the token just sampled and/or a new observation of any length), and may ask for the
  * logits after its last token; prefill and decode are the same call. A cache belongs to one policy version: decoder_step
  * is told the version of the weights it is given and a slot filled under another one is a BUG, so a cache is never read
- * under other weights. The first step under a version packs its matrices (two versions are kept), so weights must not change
+ * under other weights. The first step under a version packs its matrices (four versions are kept), so weights must not change
  * under a version's name; decoder_reset empties a slot for another episode or version. Not thread-safe; the work of a step is
  * spread over the pool that was passed in. Log-probs computed from these logits agree with learner_forward to 1e-4. */
 #ifndef PAL_TRAINER_MODEL_DECODER_H

@@ -7,7 +7,7 @@
 #include "trainer/model/layout.h"
 
 #define DECODER_ROWS     128 /* tokens that one worker takes through the layers together */
-#define DECODER_VERSIONS 2   /* sets of packed weights: the one being left and the one being entered */
+#define DECODER_VERSIONS 4
 
 /* The matrices of one version, packed for gemm_prepacked. Offsets are the decoder's. */
 struct packed {

@@ -1,0 +1,77 @@
+/* One episode as a state machine, without I/O.
+ *
+ *     reset --observation--> FEED --logits--> FEED ... --newline or max_new_tokens--> ACT --observation--> FEED ... END
+ *
+ * What the model sees, turn by turn: the observation, "\n>", then the action's tokens; an action ends with the newline, which
+ * is sampled and a target like the others, or after max_new_tokens without one. A hint is a line of its own before the
+ * first observation. The last observation is there too, as tokens that no target follows (learners trim them). The caller
+ * feeds pending tokens to an engine, draws from its logits (runner_token), sends the action when the state is ACT, and hands
+ * in the observation (runner_observe). A demonstration (expert) never needs logits: its actions come with the observations
+ * and become targets without log-probs. An episode ends by its environment (ok) or at the step or context limit (truncated):
+ * outcome and reward are then set. */
+#ifndef PAL_ROLLOUT_RUNNER_H
+#define PAL_ROLLOUT_RUNNER_H
+
+#include "rollout/outcome.h"
+#include "rollout/sampler.h"
+#include "rollout/sequence.h"
+#include "trainer/model/tokenizer.h"
+
+enum runner_state {
+    RUNNER_RESET, /* waits for the first observation */
+    RUNNER_FEED,  /* pending tokens to feed, then a token to draw */
+    RUNNER_ACT,   /* an action to send, then waits for its observation */
+    RUNNER_END,
+};
+
+struct runner_config {
+    const struct tokenizer *tokenizer;
+    uint32_t max_steps;
+    uint32_t max_new_tokens;
+    uint32_t max_context; /* tokens */
+    float temperature;
+    bool expert;
+};
+
+struct runner {
+    struct runner_config config;
+    enum runner_state state;
+    struct rng rng;
+    uint32_t count; /* tokens so far */
+    uint32_t fed;   /* of them in the engine's cache */
+    uint32_t steps; /* actions done */
+    uint32_t turn;
+    uint32_t action_start; /* first token of the action under way */
+    int32_t *token;        /* [max_context + spare], owned, as the following */
+    uint8_t *target;
+    uint16_t *turns;
+    float *logp, *entropy;
+    int32_t *version;
+    enum outcome outcome;
+    double reward;
+    struct buf action; /* text to send */
+};
+
+/* Allocates for max_context; a runner is used for many episodes. */
+err_t runner_init(struct runner *runner, uint32_t max_context) MUST_USE;
+void runner_fini(struct runner *runner);
+
+/* Begins an episode. hint may be empty. */
+err_t runner_begin(struct runner *runner, const struct runner_config *config, uint64_t seed, struct span hint) MUST_USE;
+/* What the environment answered. expert: its next action, when it plays. Moves to FEED, ACT (expert) or END. */
+err_t runner_observe(struct runner *runner, struct span text, double reward, bool terminated, struct span expert) MUST_USE;
+/* Draws the next token from logits [vocab] that followed the pending ones; version is the policy's. Moves to FEED, ACT or
+ * END. */
+err_t runner_token(struct runner *runner, const float *logits, size_t vocab, float *scratch, int32_t version) MUST_USE;
+/* Everything is to be fed again (other weights, an emptied cache). */
+void runner_refeed(struct runner *runner);
+/* At a turn boundary no token of the action under way has been drawn. */
+bool runner_at_turn(const struct runner *runner);
+
+/* The episode as a sequence; borrows the runner's arrays. */
+struct sequence runner_sequence(const struct runner *runner);
+/* Mean entropy of each turn's drawn tokens, nats, [turns]; 0 for a turn without. ret holds `room`; returns the turns written.
+ */
+size_t runner_entropies(const struct runner *runner, float *ret, size_t room);
+
+#endif

@@ -1,0 +1,44 @@
+/* Batches in the ledger: what each update of each lineage consumed. */
+#ifndef PAL_STORE_STORE_BATCH_H
+#define PAL_STORE_STORE_BATCH_H
+
+#include "services/common/store/store.h"
+
+struct store_batch {
+    int64_t lineage;
+    int64_t update;
+    const char *kind; /* warmstart | update */
+    int64_t *groups;
+    size_t group_count;
+    int64_t *episodes; /* in training order */
+    int64_t *pass;
+    double *advantage;
+    size_t episode_count;
+    int64_t norm_tokens;
+    int64_t no_signal_groups;
+    const char *state; /* read only */
+};
+
+/* The batch as handed out, and one use per member: ERR_conflict when an (episode, pass) is used in this lineage already. */
+err_t store_batch_insert(struct store *store, int64_t job, const struct store_batch *batch) MUST_USE;
+/* The batch of this update in the newest lineage that has one. ERR_not_found when there is none. */
+err_t store_batch_read(struct store *store, int64_t job, int64_t update, struct arena *arena,
+                       struct store_batch *ret) MUST_USE;
+/* outcome: applied | skipped | numeric. false in *ret_changed: it was recorded before. */
+err_t store_batch_apply(struct store *store, int64_t job, int64_t lineage, int64_t update, const char *outcome,
+                        int64_t version, const char *digest, bool *ret_changed) MUST_USE;
+/* Everything applied up to this update of the lineage is committed. */
+err_t store_batch_commit(struct store *store, int64_t job, int64_t lineage, int64_t update) MUST_USE;
+
+/* What a batch's members are, for the wire: by the order of `episodes`. */
+struct store_member {
+    int64_t group;
+    int64_t action_tokens;
+    int64_t version_min; /* -1 for none */
+    bool signal;
+    double reward;
+};
+err_t store_batch_members(struct store *store, int64_t job, const int64_t *episodes, size_t count, struct arena *arena,
+                          struct store_member **ret) MUST_USE;
+
+#endif

@@ -1,0 +1,220 @@
+#include "services/common/store/store_group.h"
+
+#include "services/common/store/store_internal.h"
+
+#include <math.h>
+
+enum { INSERT, CLOSE, LIST, COUNTS, DRAWN, ABANDON_EPISODES, ABANDON_GROUPS };
+
+static const struct store_statement statements[] = {
+    [INSERT] = {.name = "group_insert",
+                .doc = "planned groups, one set",
+                .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_INT4_ARRAY,
+                           STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY},
+                .text =
+                    "INSERT INTO episode_group (job, id, task, source, size, update_for, pin_version, min_version, replaces)"
+                    " SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9)"},
+    [CLOSE] = {.name = "group_close",
+               .doc = "closed groups, one set; advantages of all groups in one array, cut by lo and hi",
+               .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_TEXT_ARRAY, STORE_INT4_ARRAY,
+                          STORE_FLOAT8_ARRAY, STORE_FLOAT8_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY},
+               .text = "UPDATE episode_group g SET state = u.state, verdict = u.verdict, done = u.done,"
+                       " reward_sum = u.reward_sum, advantage = CASE WHEN u.hi >= u.lo THEN ($7)[u.lo:u.hi] END,"
+                       " closed_at = now() FROM unnest($2, $3, $4, $5, $6, $8, $9)"
+                       " AS u(id, state, verdict, done, reward_sum, lo, hi)"
+                       " WHERE g.job = $1 AND g.id = u.id AND g.state = 'open'"},
+    [LIST] = {.name = "group_list",
+              .doc = "groups that are not consumed yet",
+              .params = {STORE_INT8, STORE_INT8},
+              .columns = {STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT4, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8,
+                          STORE_TEXT, STORE_TEXT, STORE_FLOAT8_ARRAY},
+              .text = "SELECT id, task, source, size, coalesce(update_for, -1), coalesce(pin_version, -1), min_version,"
+                      " coalesce(replaces, -1), state, coalesce(verdict, ''), advantage FROM episode_group WHERE job = $1 AND"
+                      " (state = 'open' OR (state = 'closed' AND verdict IN ('signal', 'no_signal') AND update_for > $2)"
+                      "  OR (state = 'closed' AND source = 'demonstration' AND $2 < 0)) ORDER BY id"},
+    [COUNTS] = {.name = "group_counts",
+                .doc = "the counters that the mirror goes on from",
+                .params = {STORE_INT8},
+                .columns = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8},
+                .text = "SELECT coalesce(max(id), -1) + 1,"
+                        " (SELECT coalesce(max(id), -1) + 1 FROM episode WHERE job = $1),"
+                        " (SELECT coalesce(max(token), 0) + 1 FROM episode WHERE job = $1),"
+                        " count(*) FILTER (WHERE source = 'fresh'),"
+                        " count(*) FILTER (WHERE source = 'fresh' AND replaces IS NOT NULL),"
+                        " count(*) FILTER (WHERE source = 'demonstration') FROM episode_group WHERE job = $1"},
+    [DRAWN] = {.name = "group_drawn",
+               .doc = "fresh groups per environment",
+               .params = {STORE_INT8},
+               .columns = {STORE_INT4, STORE_INT8},
+               .text = "SELECT t.environment, count(*) FROM episode_group g JOIN task t ON t.job = g.job AND t.id = g.task"
+                       " WHERE g.job = $1 AND g.source = 'fresh' GROUP BY t.environment"},
+    [ABANDON_EPISODES] = {.name = "group_abandon_episodes",
+                          .doc = "voids the open slots of open groups",
+                          .params = {STORE_INT8, STORE_INT8},
+                          .text = "UPDATE episode e SET state = 'void', outcome = 'cancelled', ended_at = now()"
+                                  " FROM episode_group g WHERE e.job = $1 AND g.job = e.job AND g.id = e.group_id"
+                                  " AND g.state = 'open' AND ($2 < 0 OR g.pin_version > $2)"
+                                  " AND e.state IN ('pending', 'leased')"},
+    [ABANDON_GROUPS] = {.name = "group_abandon",
+                        .doc = "voids open groups",
+                        .params = {STORE_INT8, STORE_INT8},
+                        .text = "UPDATE episode_group SET state = 'void', verdict = 'void', closed_at = now()"
+                                " WHERE job = $1 AND state = 'open' AND ($2 < 0 OR pin_version > $2)"},
+};
+
+const struct store_table store_group_table = {"group", statements, sizeof statements / sizeof *statements};
+
+err_t store_group_insert(struct store *store, int64_t job, const struct store_group *groups, size_t count)
+{
+    AUTO(arena) arena = {0};
+    int64_t *ints = arena_array(&arena, int64_t, 7 * count);
+    bool *nulls = arena_array(&arena, bool, 3 * count);
+    const char **sources = arena_array(&arena, const char *, count);
+    if (!ints || !nulls || !sources) return ERR_memory;
+    int64_t *ids = ints, *tasks = ints + count, *sizes = ints + 2 * count, *updates = ints + 3 * count;
+    int64_t *pins = ints + 4 * count, *mins = ints + 5 * count, *replaces = ints + 6 * count;
+    for (size_t i = 0; i < count; i++) {
+        const struct store_group *g = &groups[i];
+        ids[i] = g->id;
+        tasks[i] = g->task;
+        sources[i] = g->source;
+        sizes[i] = g->size;
+        updates[i] = g->update_for;
+        pins[i] = g->pin_version;
+        mins[i] = g->min_version;
+        replaces[i] = g->replaces;
+        nulls[i] = g->update_for < 0;
+        nulls[count + i] = g->pin_version < 0;
+        nulls[2 * count + i] = g->replaces < 0;
+    }
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[INSERT]);
+    store_put_int(&args, job);
+    store_put_ints(&args, ids, NULL, count);
+    store_put_ints(&args, tasks, NULL, count);
+    store_put_texts(&args, sources, count);
+    store_put_ints(&args, sizes, NULL, count);
+    store_put_ints(&args, updates, nulls, count);
+    store_put_ints(&args, pins, nulls + count, count);
+    store_put_ints(&args, mins, NULL, count);
+    store_put_ints(&args, replaces, nulls + 2 * count, count);
+    return store_run(store, &args, NULL);
+}
+
+err_t store_group_close(struct store *store, int64_t job, const struct store_group_close *groups, size_t count)
+{
+    AUTO(arena) arena = {0};
+    size_t all = 0;
+    for (size_t i = 0; i < count; i++) all += groups[i].advantage ? groups[i].size : 0;
+    int64_t *ints = arena_array(&arena, int64_t, 4 * count);
+    double *sums = arena_array(&arena, double, count + all);
+    bool *nulls = arena_array(&arena, bool, all + 1);
+    const char **texts = arena_array(&arena, const char *, 2 * count);
+    if (!ints || !sums || !nulls || !texts) return ERR_memory;
+    int64_t *ids = ints, *done = ints + count, *lo = ints + 2 * count, *hi = ints + 3 * count;
+    double *advantage = sums + count;
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct store_group_close *g = &groups[i];
+        ids[i] = g->id;
+        texts[i] = g->state;
+        texts[count + i] = g->verdict;
+        done[i] = g->done;
+        sums[i] = g->reward_sum;
+        lo[i] = (int64_t)at + 1;
+        for (size_t k = 0; g->advantage && k < g->size; k++) {
+            nulls[at] = isnan(g->advantage[k]);
+            advantage[at++] = g->advantage[k];
+        }
+        hi[i] = (int64_t)at;
+    }
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[CLOSE]);
+    store_put_int(&args, job);
+    store_put_ints(&args, ids, NULL, count);
+    store_put_texts(&args, texts, count);
+    store_put_texts(&args, texts + count, count);
+    store_put_ints(&args, done, NULL, count);
+    store_put_floats(&args, sums, NULL, count);
+    store_put_floats(&args, advantage, nulls, at);
+    store_put_ints(&args, lo, NULL, count);
+    store_put_ints(&args, hi, NULL, count);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run(store, &args, &rows));
+    if (store_affected(&rows) == count) return ERR_ok;
+    return err_set(ERR_conflict, "%zu of %zu groups were open", store_affected(&rows), count);
+}
+
+err_t store_group_list(struct store *store, int64_t job, int64_t updates_done, struct arena *arena, struct store_group **ret,
+                       size_t *ret_count)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[LIST]);
+    store_put_int(&args, job);
+    store_put_int(&args, updates_done);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run(store, &args, &rows));
+    size_t count = store_row_count(&rows);
+    struct store_group *groups = arena_array(arena, struct store_group, count + 1);
+    if (!groups) return ERR_memory;
+    for (size_t i = 0; i < count; i++) {
+        double *advantage = NULL;
+        groups[i] = (struct store_group){
+            .id = store_get_int(&rows, i, 0),
+            .task = store_get_int(&rows, i, 1),
+            .source = arena_text(arena, store_get_span(&rows, i, 2)),
+            .size = store_get_int(&rows, i, 3),
+            .update_for = store_get_int(&rows, i, 4),
+            .pin_version = store_get_int(&rows, i, 5),
+            .min_version = store_get_int(&rows, i, 6),
+            .replaces = store_get_int(&rows, i, 7),
+            .state = arena_text(arena, store_get_span(&rows, i, 8)),
+            .verdict = arena_text(arena, store_get_span(&rows, i, 9)),
+        };
+        if (!groups[i].source || !groups[i].state || !groups[i].verdict) return ERR_memory;
+        TRY(store_get_floats(&rows, i, 10, arena, &advantage, NULL, &groups[i].advantage_count));
+        groups[i].advantage = groups[i].advantage_count ? advantage : NULL;
+    }
+    *ret = groups;
+    *ret_count = count;
+    return ERR_ok;
+}
+
+err_t store_group_counts(struct store *store, int64_t job, struct store_group_counts *ret)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[COUNTS]);
+    store_put_int(&args, job);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run_one(store, &args, &rows, "counters"));
+    *ret = (struct store_group_counts){store_get_int(&rows, 0, 0), store_get_int(&rows, 0, 1), store_get_int(&rows, 0, 2),
+                                       store_get_int(&rows, 0, 3), store_get_int(&rows, 0, 4), store_get_int(&rows, 0, 5)};
+    return ERR_ok;
+}
+
+err_t store_group_drawn(struct store *store, int64_t job, uint64_t *ret, size_t environments)
+{
+    memset(ret, 0, environments * sizeof *ret);
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[DRAWN]);
+    store_put_int(&args, job);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run(store, &args, &rows));
+    for (size_t i = 0; i < store_row_count(&rows); i++) {
+        int64_t environment = store_get_int(&rows, i, 0);
+        if (environment >= 0 && (size_t)environment < environments) ret[environment] = (uint64_t)store_get_int(&rows, i, 1);
+    }
+    return ERR_ok;
+}
+
+err_t store_group_abandon(struct store *store, int64_t job, int64_t pinned_past)
+{
+    for (int which = ABANDON_EPISODES; which <= ABANDON_GROUPS; which++) {
+        AUTO(store_args) args = {0};
+        store_args_init(&args, &statements[which]);
+        store_put_int(&args, job);
+        store_put_int(&args, pinned_past);
+        TRY(store_run(store, &args, NULL));
+    }
+    return ERR_ok;
+}

@@ -1,0 +1,51 @@
+/* Episode groups in the ledger, written in sets. */
+#ifndef PAL_STORE_STORE_GROUP_H
+#define PAL_STORE_STORE_GROUP_H
+
+#include "services/common/store/store.h"
+
+struct store_group {
+    int64_t id;
+    int64_t task;
+    const char *source; /* fresh | demonstration | evaluation */
+    int64_t size;
+    int64_t update_for;  /* -1: none */
+    int64_t pin_version; /* -1: none */
+    int64_t min_version;
+    int64_t replaces;        /* -1: none */
+    const char *state;       /* read only */
+    const char *verdict;     /* read only, "" while open */
+    const double *advantage; /* by slot, NaN where the slot is void; read only, NULL when there is none */
+    size_t advantage_count;
+};
+
+struct store_group_close {
+    int64_t id;
+    const char *state;   /* closed | void */
+    const char *verdict; /* signal | no_signal | void | measured | refilled | stale */
+    int64_t done;
+    double reward_sum;
+    const double *advantage; /* [size] by slot, NaN for a void slot; NULL: none */
+    size_t size;
+};
+
+err_t store_group_insert(struct store *store, int64_t job, const struct store_group *groups, size_t count) MUST_USE;
+err_t store_group_close(struct store *store, int64_t job, const struct store_group_close *groups, size_t count) MUST_USE;
+/* What the mirror needs after a restart: open groups, closed demonstration groups while updates_done is -1, and closed fresh
+ * groups of updates past updates_done. */
+err_t store_group_list(struct store *store, int64_t job, int64_t updates_done, struct arena *arena, struct store_group **ret,
+                       size_t *ret_count) MUST_USE;
+
+struct store_group_counts {
+    int64_t next_group, next_episode, next_token; /* first unused */
+    int64_t fresh;                                /* fresh groups planned, replacements included */
+    int64_t replacements;
+    int64_t demonstrations; /* demonstration groups planned */
+};
+err_t store_group_counts(struct store *store, int64_t job, struct store_group_counts *ret) MUST_USE;
+/* Fresh groups planned per environment, [environments]. */
+err_t store_group_drawn(struct store *store, int64_t job, uint64_t *ret, size_t environments) MUST_USE;
+/* Voids what is open (pin >= 0: only groups pinned past that version) with the outcome cancelled. */
+err_t store_group_abandon(struct store *store, int64_t job, int64_t pinned_past) MUST_USE;
+
+#endif

@@ -1,0 +1,245 @@
+#include "services/common/store/store_read.h"
+
+#include "services/common/store/store_internal.h"
+
+enum { JOBS, JOB, EVENTS, METRICS, TASKS, EPISODES, EPISODE, DECISIONS, CHECKPOINTS, EVALUATIONS, SPEC, PAYLOAD, PING };
+
+#define JOB_FIELDS                                                                                                           \
+    "j.id, j.name, j.state, j.reason, j.priority, j.lineage, j.updates_done AS update, j.version, j.created_at, "            \
+    "j.started_at,"                                                                                                          \
+    " j.trained_at, j.ended_at, extract(epoch FROM j.trained_at - j.started_at)::float8 AS train_seconds"
+#define ROWS(select) "SELECT coalesce(jsonb_agg(to_jsonb(r)), '[]')::text FROM (" select ") r"
+
+static const struct store_statement statements[] = {
+    [JOBS] = {.name = "read_jobs",
+              .doc = "jobs, newest first",
+              .params = {STORE_TEXT, STORE_INT8, STORE_INT8},
+              .columns = {STORE_TEXT},
+              .text = ROWS("SELECT " JOB_FIELDS " FROM job j WHERE ($1 = '' OR j.state = $1) AND ($2 < 0 OR j.id < $2)"
+                           " ORDER BY j.id DESC LIMIT $3")},
+    [JOB] = {.name = "read_job",
+             .doc = "one job with its counts and evaluations",
+             .params = {STORE_INT8},
+             .columns = {STORE_TEXT},
+             .text =
+                 "SELECT to_jsonb(r)::text FROM (SELECT " JOB_FIELDS ", j.spec,"
+                 " (SELECT jsonb_build_object('done', count(*) FILTER (WHERE e.state = 'done'),"
+                 "  'open', count(*) FILTER (WHERE e.state IN ('pending', 'leased')),"
+                 "  'void', count(*) FILTER (WHERE e.state = 'void'),"
+                 "  'tokens', coalesce(sum(e.prompt_tokens + e.action_tokens), 0)) FROM episode e WHERE e.job = j.id)"
+                 " AS episodes,"
+                 " (SELECT count(*) FROM batch b WHERE b.job = j.id AND b.update > 0 AND b.lineage = j.lineage"
+                 "  AND b.state <> 'handed_out') AS updates_of_lineage,"
+                 " (SELECT coalesce(jsonb_agg(jsonb_build_object('lineage', v.lineage, 'version', v.version, 'done', v.done,"
+                 "  'successes', v.successes, 'by_level', v.by_level) ORDER BY v.version, v.lineage), '[]')"
+                 "  FROM evaluation v WHERE v.job = j.id AND v.done IS NOT NULL) AS evaluations,"
+                 " (SELECT p.checkpoint FROM policy p WHERE p.job = j.id AND p.committed_at IS NOT NULL"
+                 "  ORDER BY p.lineage DESC, p.version DESC LIMIT 1) AS checkpoint"
+                 " FROM job j WHERE j.id = $1) r"},
+    [EVENTS] = {.name = "read_events",
+                .doc = "events after a number",
+                .params = {STORE_INT8, STORE_INT8, STORE_INT8},
+                .columns = {STORE_TEXT},
+                .text = ROWS("SELECT seq, at, kind, message, data FROM job_event WHERE job = $1 AND seq > $2 ORDER BY seq"
+                             " LIMIT $3")},
+    [METRICS] = {.name = "read_metrics",
+                 .doc = "metrics by update, of the newest lineage that has the update",
+                 .params = {STORE_INT8, STORE_TEXT, STORE_INT8, STORE_INT8},
+                 .columns = {STORE_TEXT},
+                 .text = ROWS("SELECT m.update, jsonb_object_agg(m.name, m.value) AS values FROM"
+                              " (SELECT DISTINCT ON (update, name) update, name, value FROM metric WHERE job = $1"
+                              "  AND ($2 = '' OR name = ANY (string_to_array($2, ','))) AND update >= $3"
+                              "  ORDER BY update, name, lineage DESC) m GROUP BY m.update ORDER BY m.update LIMIT $4")},
+    [TASKS] = {.name = "read_tasks",
+               .doc = "tasks by id",
+               .params = {STORE_INT8, STORE_INT8, STORE_INT8},
+               .columns = {STORE_TEXT},
+               .text =
+                   ROWS("SELECT id, environment, split, level, body, hint, source, state FROM task WHERE job = $1 AND id > $2"
+                        " ORDER BY id LIMIT $3")},
+    [EPISODES] = {.name = "read_episodes",
+                  .doc = "episodes, newest first",
+                  .params = {STORE_INT8, STORE_TEXT, STORE_TEXT, STORE_INT8, STORE_INT8, STORE_INT8},
+                  .columns = {STORE_TEXT},
+                  .text =
+                      ROWS("SELECT e.id, e.group_id AS \"group\", g.task, g.source, e.slot, e.state, e.attempt, e.outcome,"
+                           " e.failures, e.error, e.reward, e.steps, e.prompt_tokens, e.action_tokens, e.version_min,"
+                           " e.version_max, g.update_for AS update, g.pin_version, e.worker, e.leased_at, e.ended_at"
+                           " FROM episode e JOIN episode_group g ON g.job = e.job AND g.id = e.group_id WHERE e.job = $1"
+                           " AND ($2 = '' OR g.source = $2) AND ($3 = '' OR e.outcome = $3"
+                           "  OR ($3 = 'success' AND e.reward >= 0.5) OR ($3 = 'failure' AND e.reward < 0.5))"
+                           " AND ($4 < 0 OR g.pin_version = $4) AND ($5 < 0 OR e.id < $5) ORDER BY e.id DESC LIMIT $6")},
+    [EPISODE] = {.name = "read_episode",
+                 .doc = "an episode's whole life",
+                 .params = {STORE_INT8, STORE_INT8},
+                 .columns = {STORE_TEXT},
+                 .text =
+                     "SELECT to_jsonb(r)::text FROM (SELECT e.id, e.slot, e.state, e.attempt, e.token, e.outcome, e.failures,"
+                     " e.error, e.reward, e.steps, e.prompt_tokens, e.action_tokens, e.version_min, e.version_max,"
+                     " e.turn_entropy, e.engine_ms, e.env_ms, e.seed, e.worker, e.max_steps, e.leased_at, e.ended_at,"
+                     " g.advantage[e.slot + 1] AS advantage, (to_jsonb(g) - 'job') AS \"group\","
+                     " (to_jsonb(t) - 'job') AS task,"
+                     " (SELECT coalesce(jsonb_agg(to_jsonb(d) - 'job' ORDER BY d.id), '[]') FROM decision d WHERE d.job ="
+                     " e.job AND ((d.subject = 'episode' AND d.key = e.id) OR (d.subject = 'group' AND d.key = g.id)))"
+                     " AS decisions,"
+                     " (SELECT coalesce(jsonb_agg(jsonb_build_object('lineage', u.lineage, 'update', u.update, 'pass',"
+                     " u.pass, 'source', u.source, 'state', b.state, 'version', b.version, 'digest', b.digest)"
+                     " ORDER BY u.lineage), '[]') FROM training_use u JOIN batch b ON b.job = u.job AND b.lineage ="
+                     " u.lineage AND b.update = u.update WHERE u.job = e.job AND u.episode = e.id) AS trained"
+                     " FROM episode e JOIN episode_group g ON g.job = e.job AND g.id = e.group_id"
+                     " JOIN task t ON t.job = g.job AND t.id = g.task WHERE e.job = $1 AND e.id = $2) r"},
+    [DECISIONS] = {.name = "read_decisions",
+                   .doc = "decisions by id",
+                   .params = {STORE_INT8, STORE_INT8, STORE_INT8},
+                   .columns = {STORE_TEXT},
+                   .text = ROWS("SELECT id, at, subject, key, rule, verdict, inputs FROM decision WHERE job = $1 AND id > $2"
+                                " ORDER BY id LIMIT $3")},
+    [CHECKPOINTS] = {.name = "read_checkpoints",
+                     .doc = "committed versions",
+                     .params = {STORE_INT8},
+                     .columns = {STORE_TEXT},
+                     .text = ROWS("SELECT lineage, version, update, digest, checkpoint AS path, sha256, size, committed_at"
+                                  " FROM policy WHERE job = $1 AND committed_at IS NOT NULL ORDER BY lineage, version"
+                                  " LIMIT 1000")},
+    [EVALUATIONS] = {.name = "read_evaluations",
+                     .doc = "evaluations by version",
+                     .params = {STORE_INT8},
+                     .columns = {STORE_TEXT},
+                     .text = ROWS("SELECT lineage, version, episodes, done, successes, by_level, started_at, ended_at FROM"
+                                  " evaluation WHERE job = $1 ORDER BY version, lineage LIMIT 1000")},
+    [SPEC] = {.name = "read_spec",
+              .doc = "the resolved job",
+              .params = {STORE_INT8},
+              .columns = {STORE_TEXT},
+              .text = "SELECT spec::text FROM job WHERE id = $1"},
+    [PAYLOAD] = {.name = "read_payload",
+                 .doc = "an episode's compressed sequence",
+                 .params = {STORE_INT8, STORE_INT8},
+                 .columns = {STORE_INT4, STORE_BYTEA},
+                 .text = "SELECT raw_size, bytes FROM episode_payload WHERE job = $1 AND episode = $2"},
+    [PING] = {.name = "read_ping",
+              .doc = "the schema is there",
+              .columns = {STORE_INT8},
+              .text = "SELECT epoch FROM data_epoch"},
+};
+
+const struct store_table store_read_table = {"read", statements, sizeof statements / sizeof *statements};
+
+/* Runs a statement of one text column and one row, appending it. */
+static err_t read_text(struct store *store, struct store_args *args, const char *what, struct buf *out)
+{
+    AUTO(store_rows) rows = {0};
+    TRY(store_run_one(store, args, &rows, what));
+    struct span text = store_get_span(&rows, 0, 0);
+    return buf_append(out, text.data, text.size);
+}
+
+static int64_t bounded(int64_t limit)
+{
+    return limit < 1 ? 1 : limit > STORE_READ_MOST ? STORE_READ_MOST : limit;
+}
+
+err_t store_read_jobs(struct store *store, const char *state, int64_t before, int64_t limit, struct buf *out)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[JOBS]);
+    store_put_text(&args, state);
+    store_put_int(&args, before);
+    store_put_int(&args, bounded(limit));
+    return read_text(store, &args, "jobs", out);
+}
+
+/* Statements whose parameters are all integers. */
+static err_t read_ints(struct store *store, int statement, const int64_t *values, size_t count, const char *what,
+                       struct buf *out)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[statement]);
+    for (size_t i = 0; i < count; i++) store_put_int(&args, values[i]);
+    return read_text(store, &args, what, out);
+}
+
+err_t store_read_job(struct store *store, int64_t job, struct buf *out)
+{
+    return read_ints(store, JOB, &job, 1, "job", out);
+}
+
+err_t store_read_events(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out)
+{
+    return read_ints(store, EVENTS, (const int64_t[]){job, after, bounded(limit)}, 3, "events", out);
+}
+
+err_t store_read_metrics(struct store *store, int64_t job, const char *names, int64_t from, int64_t limit, struct buf *out)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[METRICS]);
+    store_put_int(&args, job);
+    store_put_text(&args, names);
+    store_put_int(&args, from);
+    store_put_int(&args, bounded(limit));
+    return read_text(store, &args, "metrics", out);
+}
+
+err_t store_read_tasks(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out)
+{
+    return read_ints(store, TASKS, (const int64_t[]){job, after, bounded(limit)}, 3, "tasks", out);
+}
+
+err_t store_read_episodes(struct store *store, int64_t job, const struct store_episode_filter *filter, struct buf *out)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[EPISODES]);
+    store_put_int(&args, job);
+    store_put_text(&args, filter->source);
+    store_put_text(&args, filter->outcome);
+    store_put_int(&args, filter->version);
+    store_put_int(&args, filter->before);
+    store_put_int(&args, bounded(filter->limit));
+    return read_text(store, &args, "episodes", out);
+}
+
+err_t store_read_episode(struct store *store, int64_t job, int64_t episode, struct buf *out)
+{
+    return read_ints(store, EPISODE, (const int64_t[]){job, episode}, 2, "episode", out);
+}
+
+err_t store_read_decisions(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out)
+{
+    return read_ints(store, DECISIONS, (const int64_t[]){job, after, bounded(limit)}, 3, "decisions", out);
+}
+
+err_t store_read_checkpoints(struct store *store, int64_t job, struct buf *out)
+{
+    return read_ints(store, CHECKPOINTS, &job, 1, "checkpoints", out);
+}
+
+err_t store_read_evaluations(struct store *store, int64_t job, struct buf *out)
+{
+    return read_ints(store, EVALUATIONS, &job, 1, "evaluations", out);
+}
+
+err_t store_read_spec(struct store *store, int64_t job, struct buf *out)
+{
+    return read_ints(store, SPEC, &job, 1, "job", out);
+}
+
+err_t store_read_payload(struct store *store, int64_t job, int64_t episode, struct buf *out, int64_t *ret_raw_size)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[PAYLOAD]);
+    store_put_int(&args, job);
+    store_put_int(&args, episode);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run_one(store, &args, &rows, "payload"));
+    struct span bytes = store_get_span(&rows, 0, 1);
+    *ret_raw_size = store_get_int(&rows, 0, 0);
+    return buf_append(out, bytes.data, bytes.size);
+}
+
+err_t store_read_ping(struct store *store)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[PING]);
+    AUTO(store_rows) rows = {0};
+    return store_run_one(store, &args, &rows, "schema");
+}

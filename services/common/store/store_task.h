@@ -1,0 +1,26 @@
+/* Tasks in the ledger. */
+#ifndef PAL_STORE_STORE_TASK_H
+#define PAL_STORE_STORE_TASK_H
+
+#include "services/common/store/store.h"
+
+struct store_task {
+    int64_t id;
+    int64_t environment;
+    bool holdout;
+    int64_t level;
+    const char *body;
+    const char *hash; /* not read back */
+    const char *hint;
+    const char *source; /* generate | file | mutate; not read back */
+    bool quarantined;
+};
+
+/* One set. ERR_conflict when two tasks are the same. */
+err_t store_task_insert(struct store *store, int64_t job, const struct store_task *tasks, size_t count) MUST_USE;
+/* All tasks of a job by id, in the arena. */
+err_t store_task_list(struct store *store, int64_t job, struct arena *arena, struct store_task **ret,
+                      size_t *ret_count) MUST_USE;
+err_t store_task_quarantine(struct store *store, int64_t job, int64_t task) MUST_USE;
+
+#endif

@@ -1,0 +1,127 @@
+/* The data manager: owns the jobs' plans and every write of the ledger.
+ *
+ * Messages of one bus turn are applied to the in-memory mirror of the running job (plan.h) and collected as sets of rows
+ * (writes.h); the turn ends with one transaction and only then are answers sent (`say`). A write that fails throws the
+ * mirror away and reads it again from the ledger, so memory never knows more than the ledger; what was not acknowledged
+ * is sent again by its sender. There is one data manager: its epoch is checked inside every transaction. */
+#ifndef PAL_DATA_DATA_H
+#define PAL_DATA_DATA_H
+
+#include "services/common/run/service.h"
+#include "services/common/store/store.h"
+#include "services/data/plan.h"
+#include "services/data/writes.h"
+
+#define DATA_PEERS      256
+#define DATA_SILENT_MS  5000 /* a peer that is silent this long is gone */
+#define DATA_JANITOR_MS 100
+#define DATA_COUNTERS   128
+
+struct peer {
+    char identity[BUS_PEER_BYTES]; /* name-incarnation; "" for a free row */
+    char service[32];
+    char host[256];
+    uint64_t pid;
+    uint64_t heard_ms;
+    bool gone;       /* silent or said goodbye; kept for the status page until its row is needed */
+    bool new_hello;  /* write it with the next turn */
+    uint64_t demand; /* rollout: free slots it asked to fill */
+    bool waits;      /* trainer: a batch request is open */
+    int64_t wanted_lineage, wanted_update;
+    int64_t lineage, version; /* policy served */
+    char digest[DIGEST_HEX_BYTES];
+    size_t counter_count;
+    struct {
+        char name[64];
+        double value, before, rate; /* per second */
+        uint64_t at_ms;
+    } counters[DATA_COUNTERS];
+};
+
+/* A message to send after the commit. */
+struct saying {
+    char peer[BUS_PEER_BYTES];
+    enum wire_id id;
+    const void *message; /* in the turn's arena */
+};
+
+struct data {
+    struct service *service;
+    struct bus *bus;
+    struct store *store; /* NULL while the database cannot be reached */
+    uint64_t epoch;
+    char migrations[SERVICE_PATH_BYTES];
+    uv_timer_t janitor;
+    uint64_t retry_at_ms, retry_ms; /* reconnecting */
+    struct peer peers[DATA_PEERS];
+    struct plan *plan; /* the job on stage, or NULL */
+    struct writes writes;
+    struct arena arena; /* of the turn */
+    struct saying *sayings;
+    size_t saying_count, saying_room;
+    bool in_transaction;
+    err_t turn_err;     /* first failure of this turn */
+    bool look_for_job;  /* a queued job may be there */
+    uint64_t late_ends; /* ends that were acknowledged and ignored */
+    uint64_t turns, failed_turns;
+    uint64_t written_episodes;
+    double ack_ms; /* of the newest turn */
+};
+
+uint64_t data_now_ms(const struct data *data);
+/* Queues a message (in the turn's arena) for after the commit. peer NULL: to every living peer of `service`. */
+void data_say(struct data *data, const char *peer, const char *service, enum wire_id id, const void *message);
+/* Starts the turn's transaction when there is none yet. */
+err_t data_begin(struct data *data) MUST_USE;
+/* Ends a turn: advance the plan, write, commit, send. */
+void data_turn(struct data *data);
+/* Remembers the first failure of a turn. */
+void data_fail(struct data *data, err_t err);
+struct peer *data_peer(struct data *data, const char *identity); /* NULL when it is not known */
+
+/* peers.c */
+void peers_hello(struct data *data, const char *identity, const struct wire_hello *hello);
+void peers_heartbeat(struct data *data, const char *identity, const struct wire_heartbeat *beat);
+void peers_expire(struct data *data);
+err_t peers_write(struct data *data) MUST_USE;
+/* jobs.c */
+void jobs_submit(struct data *data, const char *peer, const struct wire_job_submit *submit);
+void jobs_command(struct data *data, const char *peer, const struct wire_job_command *command);
+err_t jobs_advance(struct data *data) MUST_USE; /* takes the next job, starts, ends */
+void jobs_assign(struct data *data, const struct peer *peer);
+err_t jobs_end(struct data *data, const char *state, const char *reason) MUST_USE;
+err_t jobs_index_tasks(struct data *data, struct plan *plan) MUST_USE;
+/* load.c */
+err_t jobs_load(struct data *data) MUST_USE; /* the mirror from the ledger */
+/* lineage.c */
+void lineage_hello(struct data *data, struct peer *trainer);
+/* tasks.c */
+err_t tasks_materialise(struct data *data, struct plan *plan) MUST_USE;
+/* grant.c */
+err_t grant_advance(struct data *data) MUST_USE;
+/* Plans a fresh group for an update; replaces: the group in whose place it is drawn, or -1. ERR_not_found when every task is
+ * quarantined. */
+err_t grant_fresh(struct data *data, int64_t update, int64_t replaces) MUST_USE;
+/* Plans a group of one: an evaluation pinned to a version, or a demonstration. */
+err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version) MUST_USE;
+/* finish.c */
+void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done);
+void finish_expired(struct data *data);
+void finish_worker(struct data *data, const char *identity, enum outcome outcome);
+/* batch.c */
+err_t batch_advance(struct data *data) MUST_USE; /* answers open batch requests */
+void batch_update_done(struct data *data, const char *peer, const struct wire_update_done *done);
+/* policy.c */
+void policy_published(struct data *data, const char *peer, const struct wire_policy_published *published);
+void policy_checkpoint(struct data *data, const char *peer, const struct wire_checkpoint_committed *checkpoint);
+void policy_lag(struct data *data, const struct peer *worker);
+const struct wire_policy_wanted *policy_wanted(struct data *data);
+/* evaluate.c */
+err_t evaluate_start(struct data *data, int64_t version) MUST_USE;
+err_t evaluate_close(struct data *data, struct evaluation *evaluation) MUST_USE;
+/* status.c */
+err_t status_write(struct data *data, struct buf *out) MUST_USE;
+
+extern const struct service_class data_class;
+
+#endif

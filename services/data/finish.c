@@ -1,0 +1,363 @@
+/* How attempts end: fencing, outcomes, retries, void slots; how groups close. */
+#include "curation/advantage.h"
+#include "curation/close.h"
+#include "curation/retry.h"
+#include "services/common/run/log.h"
+#include "services/common/store/store_job.h"
+#include "services/common/store/store_task.h"
+#include "services/data/data.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static err_t decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
+                    const char *inputs)
+{
+    bool good = inputs != NULL;
+    const struct store_decision row = {subject, key, rule, verdict, inputs};
+    if (good) WRITES_ADD(data->writes.decisions, row, good);
+    return good ? ERR_ok : ERR_memory;
+}
+
+/* ---- groups ---- */
+
+static err_t close_row(struct data *data, struct group *group, const char *state, const char *verdict)
+{
+    double sum = 0, *advantage = NULL;
+    if (group->source == GROUP_FRESH && strcmp(state, "closed") == 0) {
+        advantage = arena_array(&data->arena, double, group->size);
+        if (!advantage) return ERR_memory;
+    }
+    for (size_t i = 0; i < group->size; i++) {
+        const struct slot *slot = &group->slots[i];
+        if (slot->state == SLOT_DONE) sum += slot->reward;
+        if (advantage) advantage[i] = slot->state == SLOT_DONE ? slot->advantage : (double)NAN;
+    }
+    const struct store_group_close row = {group->id, state, verdict, (int64_t)group->done, sum, advantage, group->size};
+    bool good = true;
+    WRITES_ADD(data->writes.closes, row, good);
+    return good ? ERR_ok : ERR_memory;
+}
+
+/* The advantages of a fresh group that closed, and why. */
+static err_t judge(struct data *data, struct group *group)
+{
+    struct plan *plan = data->plan;
+    double *rewards = arena_array(&data->arena, double, 2 * group->size);
+    if (!rewards) return ERR_memory;
+    double *advantage = rewards + group->size, sum = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < group->size; i++) {
+        if (group->slots[i].state == SLOT_DONE) rewards[n++] = group->slots[i].reward;
+    }
+    for (size_t i = 0; i < n; i++) sum += rewards[i];
+    group->signal = advantage_compute((enum advantage)plan->spec.trainer.advantage, rewards, n, advantage);
+    n = 0;
+    for (size_t i = 0; i < group->size; i++) {
+        if (group->slots[i].state == SLOT_DONE) group->slots[i].advantage = advantage[n++];
+    }
+    TRY(close_row(data, group, "closed", group->signal ? "signal" : "no_signal"));
+    const char *inputs = arena_printf(&data->arena, "{\"task\": %lld, \"update\": %lld, \"done\": %zu, \"reward_sum\": %.9g}",
+                                      (long long)plan->tasks[group->task].id, (long long)group->update_for, n, sum);
+    return decide(data, "group", group->id, advantage_name((enum advantage)plan->spec.trainer.advantage),
+                  group->signal ? "signal" : "no_signal", inputs);
+}
+
+static err_t quarantine(struct data *data, struct plan_task *task)
+{
+    task->quarantined = true;
+    TRY(data_begin(data));
+    TRY(store_task_quarantine(data->store, data->plan->job, task->id));
+    const char *inputs =
+        arena_printf(&data->arena, "{\"task\": %lld, \"void_groups\": %d}", (long long)task->id, CLOSE_VOIDS_TO_QUARANTINE);
+    TRY(decide(data, "task", task->id, "quarantine", "quarantined", inputs));
+    return store_job_event(data->store, data->plan->job, "quarantine",
+                           "three void groups in a row: the task is not drawn again", inputs);
+}
+
+/* Too few slots ended with an outcome: the group counts as nothing and another one takes its place. */
+static err_t void_group(struct data *data, struct group *group)
+{
+    struct plan *plan = data->plan;
+    struct plan_task *task = &plan->tasks[group->task];
+    TRY(close_row(data, group, "void", "void"));
+    const char *inputs = arena_printf(&data->arena, "{\"task\": %lld, \"size\": %zu, \"done\": %zu, \"needs\": %zu}",
+                                      (long long)task->id, group->size, group->done, close_needs(group->size));
+    TRY(decide(data, "group", group->id, "close", "void", inputs));
+    plan->voided++;
+    if (++task->void_streak >= CLOSE_VOIDS_TO_QUARANTINE && !task->quarantined && close_quarantines(task->void_streak))
+        TRY(quarantine(data, task));
+    if (group->source == GROUP_FRESH) return grant_fresh(data, group->update_for, group->id);
+    if (group->source == GROUP_DEMONSTRATION) plan->demonstrations_open--;
+    return ERR_ok;
+}
+
+static struct evaluation *evaluation_of(struct plan *plan, int64_t version)
+{
+    struct evaluation *e = plan->evaluations;
+    while (e && e->version != version) e = e->next;
+    return e;
+}
+
+static err_t close_evaluated(struct data *data, struct group *group, bool voided)
+{
+    struct evaluation *evaluation = evaluation_of(data->plan, group->pin_version);
+    if (!voided) TRY(close_row(data, group, "closed", "measured"));
+    if (!evaluation) return ERR_ok;
+    evaluation->open--;
+    if (!voided) {
+        evaluation->done++;
+        evaluation->successes += group->slots[0].reward >= 0.5;
+    }
+    return ERR_ok;
+}
+
+/* Fills the place of a group without signal (DAPO), at most as often as groups_per_update * 3 for an update. */
+static err_t refill(struct data *data, struct group *group)
+{
+    struct plan *plan = data->plan;
+    if (plan->refilled_for != group->update_for) {
+        plan->refilled_for = group->update_for;
+        plan->refilled = 0;
+    }
+    if (plan->refilled >= 3 * plan->spec.trainer.groups_per_update) return judge(data, group);
+    plan->refilled++;
+    TRY(close_row(data, group, "closed", "refilled"));
+    TRY(decide(data, "group", group->id, "refill", "refilled",
+               arena_printf(&data->arena, "{\"update\": %lld, \"drawn\": %lld}", (long long)group->update_for,
+                            (long long)plan->refilled)));
+    TRY(grant_fresh(data, group->update_for, group->id));
+    plan_remove_group(plan, group);
+    return ERR_ok;
+}
+
+static bool without_variance(const struct group *group)
+{
+    double first = 0;
+    bool some = false;
+    for (size_t i = 0; i < group->size; i++) {
+        const struct slot *slot = &group->slots[i];
+        if (slot->state != SLOT_DONE) continue;
+        if (some && fabs(slot->reward - first) > ADVANTAGE_EQUAL) return false;
+        first = slot->reward;
+        some = true;
+    }
+    return true;
+}
+
+static err_t close_group(struct data *data, struct group *group)
+{
+    struct plan *plan = data->plan;
+    enum close verdict = close_verdict(group->size, group->done, group->voided);
+    if (verdict == CLOSE_OPEN) return ERR_ok;
+    bool voided = verdict == CLOSE_VOID;
+    if (voided)
+        TRY(void_group(data, group));
+    else
+        plan->tasks[group->task].void_streak = 0;
+    if (group->source == GROUP_EVALUATION) {
+        struct evaluation *evaluation = evaluation_of(plan, group->pin_version);
+        TRY(close_evaluated(data, group, voided));
+        plan_remove_group(plan, group);
+        return evaluation && evaluation->open == 0 ? evaluate_close(data, evaluation) : ERR_ok;
+    }
+    if (voided) {
+        plan_remove_group(plan, group);
+        return ERR_ok;
+    }
+    group->state = GROUP_CLOSED;
+    if (group->source == GROUP_DEMONSTRATION) {
+        plan->demonstrations_open--;
+        return close_row(data, group, "closed", "measured");
+    }
+    if (plan->spec.curation.refill && without_variance(group)) return refill(data, group);
+    return judge(data, group);
+}
+
+/* ---- attempts ---- */
+
+/* An attempt failed: again, or void. */
+static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome outcome, const char *error)
+{
+    struct plan *plan = data->plan;
+    if (slot->failures[outcome] < UINT8_MAX) slot->failures[outcome]++;
+    bool again = retry_decide(outcome, slot->failures[outcome]) == RETRY_AGAIN;
+    const struct store_episode_end row = {
+        .id = slot->episode,
+        .token = slot->token,
+        .state = again ? "pending" : "void",
+        .outcome = outcome_name(outcome),
+        .failed = true,
+        .version_min = -1,
+        .version_max = -1,
+        .error = error,
+    };
+    bool good = true;
+    WRITES_ADD(data->writes.ends, row, good);
+    if (!good) return ERR_memory;
+    TRY(decide(data, "episode", slot->episode, "retry", again ? "again" : "void",
+               arena_printf(&data->arena, "{\"outcome\": \"%s\", \"attempt\": %lld, \"of_class\": %d}", outcome_name(outcome),
+                            (long long)slot->attempt, slot->failures[outcome])));
+    if (again) {
+        plan->retried++;
+        slot->attempt++;
+        plan_queue(plan, slot, true);
+        return ERR_ok;
+    }
+    slot->state = SLOT_VOID;
+    slot->outcome = outcome;
+    slot->group->voided++;
+    return close_group(data, slot->group);
+}
+
+static err_t end_attempt(struct data *data, struct slot *slot, const struct wire_episode_done *done, enum outcome outcome)
+{
+    struct plan *plan = data->plan;
+    if (outcome_failure(outcome)) {
+        const char *error = arena_text(&data->arena, done->error);
+        return error ? fail_attempt(data, slot, outcome, error) : ERR_memory;
+    }
+    if (!isfinite(done->reward) || done->reward < 0 || done->reward > 1 || done->payload.size == 0)
+        return fail_attempt(data, slot, OUTCOME_poisoned, "a reward outside 0 to 1 or no payload");
+    slot->state = SLOT_DONE;
+    slot->outcome = outcome;
+    slot->reward = done->reward;
+    slot->prompt_tokens = (int64_t)done->prompt_tokens;
+    slot->action_tokens = (int64_t)done->action_tokens;
+    slot->version_min = done->version_min;
+    slot->group->done++;
+    plan->episodes++;
+    plan->tokens += done->prompt_tokens + done->action_tokens;
+    if (slot->group->source != GROUP_EVALUATION) plan_keep_payload(plan, slot, done->payload, (int64_t)done->payload_raw);
+    const struct store_episode_end row = {
+        .id = slot->episode,
+        .token = slot->token,
+        .state = "done",
+        .outcome = outcome_name(outcome),
+        .reward = done->reward,
+        .steps = (int64_t)done->steps,
+        .prompt_tokens = slot->prompt_tokens,
+        .action_tokens = slot->action_tokens,
+        .version_min = done->version_min,
+        .version_max = done->version_max,
+        .turn_entropy = done->turn_entropy.v,
+        .turns = done->turn_entropy.n,
+        .engine_ms = done->engine_ms,
+        .env_ms = done->env_ms,
+        .payload = done->payload,
+        .payload_raw = (int64_t)done->payload_raw,
+        .error = "",
+    };
+    bool good = true;
+    WRITES_ADD(data->writes.ends, row, good);
+    return good ? close_group(data, slot->group) : ERR_memory;
+}
+
+void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done)
+{
+    struct plan *plan = data->plan;
+    uint64_t *tokens = arena_array(&data->arena, uint64_t, done->episodes_count + 1);
+    struct wire_episodes_ack *ack = arena_array(&data->arena, struct wire_episodes_ack, 1);
+    if (!tokens || !ack) {
+        data_fail(data, ERR_memory);
+        return;
+    }
+    for (size_t i = 0; i < done->episodes_count; i++) {
+        const struct wire_episode_done *end = &done->episodes[i];
+        tokens[i] = end->token;
+        bool ours = plan && (uint64_t)plan->job == done->job && end->episode <= INT64_MAX;
+        struct slot *slot = ours ? plan_slot(plan, (int64_t)end->episode) : NULL;
+        if (!slot || slot->state != SLOT_LEASED || (uint64_t)slot->token != end->token) {
+            data->late_ends++; /* late, repeated, or of an older grant: acknowledged and ignored */
+            continue;
+        }
+        enum outcome outcome = OUTCOME_poisoned;
+        if (!outcome_find(end->outcome, &outcome)) log_warn("outcome '%.*s' is not known", SPAN_ARG(end->outcome));
+        err_t err = end_attempt(data, slot, end, outcome);
+        if (err != ERR_ok) {
+            data_fail(data, err);
+            return;
+        }
+    }
+    *ack = (struct wire_episodes_ack){done->job, {tokens, done->episodes_count}};
+    data_say(data, peer, NULL, WIRE_episodes_ack, ack);
+}
+
+/* Tells the worker to drop an attempt that has ended here. */
+static void tell_worker(struct data *data, const struct slot *slot)
+{
+    uint64_t *episode = arena_array(&data->arena, uint64_t, 1);
+    struct wire_lease_revoke *message = arena_array(&data->arena, struct wire_lease_revoke, 1);
+    if (!episode || !message) return;
+    *episode = (uint64_t)slot->episode;
+    *message = (struct wire_lease_revoke){(uint64_t)data->plan->job, {episode, 1}};
+    data_say(data, slot->worker, NULL, WIRE_lease_revoke, message);
+}
+
+/* Leases for which `ends` holds end with an outcome. The list may change while groups close, so it is walked again. */
+static void end_leases(struct data *data, bool (*ends)(const struct slot *slot, const void *ctx), const void *ctx,
+                       enum outcome outcome, bool tell)
+{
+    bool found = true;
+    while (found && data->plan && data->turn_err == ERR_ok) {
+        found = false;
+        for (struct group *g = data->plan->groups; g && !found; g = g->next) {
+            for (size_t i = 0; i < g->size && !found; i++) {
+                struct slot *slot = &g->slots[i];
+                if (slot->state != SLOT_LEASED || !ends(slot, ctx)) continue;
+                found = true;
+                if (tell) tell_worker(data, slot);
+                data_fail(data, fail_attempt(data, slot, outcome,
+                                             outcome == OUTCOME_timeout ? "the lease ran out" : "its worker went away"));
+            }
+        }
+    }
+}
+
+static bool is_due(const struct slot *slot, const void *ctx)
+{
+    return slot->deadline_ms <= *(const uint64_t *)ctx;
+}
+
+static bool is_of(const struct slot *slot, const void *ctx)
+{
+    return strcmp(slot->worker, ctx) == 0;
+}
+
+/* A slot that keeps its whole update waiting past straggler_ms ends as timeout. */
+static void mark_stragglers(struct data *data)
+{
+    struct plan *plan = data->plan;
+    uint64_t now = data_now_ms(data);
+    size_t waited_for = (size_t)plan->spec.trainer.groups_per_update;
+    int64_t next = plan->updates_done + 1;
+    if (plan_closed_for(plan, next) == 0) return;
+    bool wait = false;
+    for (size_t i = 0; i < DATA_PEERS; i++) wait |= data->peers[i].waits && data->peers[i].wanted_update == next;
+    for (struct group *g = plan->groups; g; g = g->next) {
+        if (g->source != GROUP_FRESH || g->state != GROUP_OPEN || g->update_for != next) continue;
+        if (!wait || plan_closed_for(plan, next) + 1 < waited_for)
+            g->complete_ms = 0;
+        else if (g->complete_ms == 0)
+            g->complete_ms = now;
+        if (g->complete_ms == 0 || now - g->complete_ms < (uint64_t)plan->spec.trainer.straggler_ms) continue;
+        for (size_t i = 0; i < g->size; i++) {
+            if (g->slots[i].state == SLOT_LEASED) g->slots[i].deadline_ms = now;
+        }
+        g->complete_ms = now;
+    }
+}
+
+void finish_expired(struct data *data)
+{
+    if (!data->plan || !data->plan->running) return;
+    uint64_t now = data_now_ms(data);
+    mark_stragglers(data);
+    end_leases(data, is_due, &now, OUTCOME_timeout, true);
+}
+
+void finish_worker(struct data *data, const char *identity, enum outcome outcome)
+{
+    if (data->plan && data->plan->running) end_leases(data, is_of, identity, outcome, false);
+}

@@ -1,0 +1,165 @@
+/* Who plays what: evaluations first, then demonstrations, open slots of begun groups, then new fresh groups within the
+ * staleness bound (curation/admission.h). */
+#include "curation/admission.h"
+#include "services/common/run/log.h"
+#include "services/data/data.h"
+
+#include <stdio.h>
+
+#define TTL_SPARE_MS 60000
+#define TTL_MOST_MS  3600000
+#define GRANT_MOST   1024 /* leases in one message */
+
+static uint64_t lease_ttl(const struct job_environment *env)
+{
+    uint64_t ttl = TTL_SPARE_MS + (uint64_t)env->max_steps * (uint64_t)env->step_timeout_ms;
+    return ttl < TTL_MOST_MS ? ttl : TTL_MOST_MS;
+}
+
+static struct wire_lease lease_of(struct data *data, struct slot *slot, const struct peer *peer)
+{
+    struct plan *plan = data->plan;
+    const struct group *group = slot->group;
+    const struct plan_task *task = &plan->tasks[group->task];
+    const struct job_environment *env = &plan->spec.environments[task->environment];
+    slot->state = SLOT_LEASED;
+    slot->token = plan->next_token++;
+    slot->deadline_ms = data_now_ms(data) + lease_ttl(env);
+    (void)snprintf(slot->worker, sizeof slot->worker, "%s", peer->identity);
+    return (struct wire_lease){
+        .episode = (uint64_t)slot->episode,
+        .attempt = (uint64_t)slot->attempt,
+        .token = (uint64_t)slot->token,
+        .group = (uint64_t)group->id,
+        .task = (uint64_t)task->id,
+        .source = span_text(plan_source_name(group->source)),
+        .environment = (uint64_t)task->environment,
+        .task_text = span_text(task->body),
+        .max_steps = (uint64_t)env->max_steps,
+        .seed = (uint64_t)plan_seed(plan, slot->episode, slot->attempt),
+        .episode_seed = (uint64_t)plan_episode_seed(plan, slot->episode),
+        .noise = plan->spec.warmstart.noise,
+        .min_version = group->min_version,
+        .pin_version = group->pin_version,
+        .ttl_ms = lease_ttl(env),
+    };
+}
+
+static bool may_draw(void *ctx, size_t environment, uint64_t task)
+{
+    const struct plan *plan = ctx;
+    return !plan->tasks[plan->train[environment][task]].quarantined;
+}
+
+/* Writes a group's row with the turn. */
+static err_t note_group(struct data *data, struct group *group)
+{
+    struct plan *plan = data->plan;
+    const struct store_group row = {
+        .id = group->id,
+        .task = plan->tasks[group->task].id,
+        .source = plan_source_name(group->source),
+        .size = (int64_t)group->size,
+        .update_for = group->update_for,
+        .pin_version = group->pin_version,
+        .min_version = group->min_version,
+        .replaces = group->replaces,
+    };
+    bool good = true;
+    WRITES_ADD(data->writes.groups, row, good);
+    if (good) WRITES_ADD(data->writes.new_groups, group, good);
+    return good ? ERR_ok : ERR_memory;
+}
+
+err_t grant_fresh(struct data *data, int64_t update, int64_t replaces)
+{
+    struct plan *plan = data->plan;
+    struct curriculum curriculum = {.seed = (uint64_t)plan->spec.seed,
+                                    .environments = plan->draws,
+                                    .count = plan->spec.environment_count,
+                                    .may_draw = may_draw,
+                                    .ctx = plan};
+    struct curriculum_draw draw;
+    TRY(curriculum_draw((enum curriculum_kind)plan->spec.curriculum.kind, &curriculum, &draw));
+    struct group *group = NULL;
+    TRY(plan_add_group(plan, &group, GROUP_FRESH, plan->train[draw.environment][draw.task],
+                       (size_t)plan->spec.rollout.group_size));
+    plan->draws[draw.environment].drawn++;
+    group->update_for = update;
+    group->replaces = replaces;
+    group->min_version = admission_min_version(update, plan->spec.trainer.max_staleness, plan->published);
+    plan->fresh++;
+    if (replaces >= 0) plan->replacements++;
+    return note_group(data, group);
+}
+
+err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version)
+{
+    struct group *group = NULL;
+    TRY(plan_add_group(data->plan, &group, source, task, 1));
+    if (source == GROUP_EVALUATION)
+        group->pin_version = version;
+    else
+        group->update_for = 0;
+    return note_group(data, group);
+}
+
+/* Plans the next fresh group if admission allows one; false in *ret_more when not. */
+static err_t plan_next(struct data *data, bool *ret_more)
+{
+    struct plan *plan = data->plan;
+    int64_t update = admission_update(plan->fresh, 0, plan->replacements, plan->spec.trainer.groups_per_update);
+    *ret_more = plan->published >= 0 && !plan->ending && update <= plan->spec.trainer.updates &&
+                admission_may_start(update, plan->updates_done, plan->spec.trainer.max_staleness);
+    return *ret_more ? grant_fresh(data, update, -1) : ERR_ok;
+}
+
+static err_t next_slot(struct data *data, struct slot **ret)
+{
+    struct plan *plan = data->plan;
+    *ret = plan_dequeue(plan, GROUP_EVALUATION);
+    if (!*ret) *ret = plan_dequeue(plan, GROUP_DEMONSTRATION);
+    if (*ret || plan->published < 0) return ERR_ok; /* fresh slots need weights */
+    *ret = plan_dequeue(plan, GROUP_FRESH);
+    if (*ret) return ERR_ok;
+    bool more = false;
+    TRY(plan_next(data, &more));
+    if (more) *ret = plan_dequeue(plan, GROUP_FRESH);
+    return ERR_ok;
+}
+
+static err_t grant_to(struct data *data, struct peer *peer)
+{
+    size_t most = peer->demand < GRANT_MOST ? peer->demand : GRANT_MOST, count = 0;
+    struct wire_lease *leases = arena_array(&data->arena, struct wire_lease, most);
+    if (!leases) return ERR_memory;
+    while (count < most) {
+        struct slot *slot = NULL;
+        TRY(next_slot(data, &slot));
+        if (!slot) break;
+        leases[count++] = lease_of(data, slot, peer);
+        bool fresh_row = !slot->written, good = true; /* an unwritten slot is inserted as leased */
+        if (!fresh_row) WRITES_ADD(data->writes.leases, slot, good);
+        if (!good) return ERR_memory;
+    }
+    if (count == 0) return ERR_ok;
+    peer->demand -= count;
+    struct wire_leases *message = arena_array(&data->arena, struct wire_leases, 1);
+    if (message) *message = (struct wire_leases){(uint64_t)data->plan->job, leases, count};
+    data_say(data, peer->identity, NULL, WIRE_leases, message);
+    return data->turn_err;
+}
+
+err_t grant_advance(struct data *data)
+{
+    if (data->plan->paused) return ERR_ok;
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        struct peer *peer = &data->peers[i];
+        if (!peer->identity[0] || peer->gone || peer->demand == 0) continue;
+        if (strcmp(peer->service, "rollout") != 0) continue;
+        err_t err = grant_to(data, peer);
+        if (err == ERR_not_found) return jobs_end(data, "failed", "every training task is quarantined");
+        TRY(err);
+    }
+    return ERR_ok;
+}

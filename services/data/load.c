@@ -1,0 +1,207 @@
+/* The mirror of the job on stage, read back from the ledger after a start or a lost turn. */
+#include "services/common/run/log.h"
+#include "services/common/store/store_job.h"
+#include "services/common/store/store_policy.h"
+#include "services/data/data.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static err_t load_slots(struct data *data, struct plan *plan, const struct store_group *rows, size_t count)
+{
+    int64_t *ids = arena_array(&data->arena, int64_t, count + 1);
+    if (!ids) return ERR_memory;
+    for (size_t i = 0; i < count; i++) ids[i] = rows[i].id;
+    struct store_episode *episodes = NULL;
+    size_t episode_count = 0, at = 0;
+    TRY(store_episode_list(data->store, plan->job, ids, count, &data->arena, &episodes, &episode_count));
+    for (size_t i = 0; i < count; i++) {
+        struct group *group = NULL;
+        enum group_source source = GROUP_FRESH;
+        if (strcmp(rows[i].source, "demonstration") == 0) source = GROUP_DEMONSTRATION;
+        if (strcmp(rows[i].source, "evaluation") == 0) source = GROUP_EVALUATION;
+        int64_t next_group = plan->next_group, next_episode = plan->next_episode;
+        if (at + (size_t)rows[i].size > episode_count)
+            return err_set(ERR_conflict, "group %lld lacks slots", (long long)rows[i].id);
+        plan->next_group = rows[i].id;
+        plan->next_episode = episodes[at].id; /* a group's episodes are numbered in a row */
+        TRY(plan_add_group(plan, &group, source, (size_t)rows[i].task, (size_t)rows[i].size));
+        plan->next_group = next_group;
+        plan->next_episode = next_episode;
+        group->update_for = rows[i].update_for;
+        group->pin_version = rows[i].pin_version;
+        group->min_version = rows[i].min_version;
+        group->replaces = rows[i].replaces;
+        group->state = strcmp(rows[i].state, "open") == 0 ? GROUP_OPEN : GROUP_CLOSED;
+        group->signal = strcmp(rows[i].verdict, "signal") == 0;
+        for (size_t k = 0; k < group->size; k++, at++) {
+            struct slot *slot = &group->slots[k];
+            const struct store_episode *e = &episodes[at];
+            if (e->id != slot->episode)
+                return err_set(ERR_conflict, "episode %lld is not where it should be", (long long)e->id);
+            slot->written = true;
+            slot->attempt = e->attempt;
+            slot->token = e->token;
+            slot->reward = e->reward;
+            slot->prompt_tokens = e->prompt_tokens;
+            slot->action_tokens = e->action_tokens;
+            slot->version_min = e->version_min;
+            if (k < rows[i].advantage_count && !isnan(rows[i].advantage[k])) slot->advantage = rows[i].advantage[k];
+            (void)snprintf(slot->worker, sizeof slot->worker, "%s", e->worker);
+            for (size_t f = 0; f < e->failure_count; f++) {
+                enum outcome outcome;
+                if (outcome_find(e->failures[f], &outcome)) slot->failures[outcome]++;
+            }
+            slot->deadline_ms = data_now_ms(data) + 60000;
+            if (strcmp(e->state, "leased") == 0)
+                slot->state = SLOT_LEASED;
+            else if (strcmp(e->state, "done") == 0)
+                slot->state = SLOT_DONE;
+            else if (strcmp(e->state, "void") == 0)
+                slot->state = SLOT_VOID;
+            group->done += slot->state == SLOT_DONE;
+            group->voided += slot->state == SLOT_VOID;
+        }
+    }
+    return ERR_ok;
+}
+
+/* Rebuilds the queues: plan_add_group queued every slot, but only pending ones belong there. */
+static void requeue(struct plan *plan)
+{
+    for (int source = 0; source < 3; source++) {
+        struct queue *queue = &plan->pending[source];
+        struct slot *slot = queue->first;
+        *queue = (struct queue){0};
+        while (slot) {
+            struct slot *next = slot->next_pending;
+            slot->next_pending = NULL;
+            if (slot->state == SLOT_PENDING) plan_queue(plan, slot, false);
+            slot = next;
+        }
+    }
+}
+
+/* Leases of workers that are not here end soon, unless they say hello again. */
+static void adopt_leases(struct data *data)
+{
+    for (struct group *g = data->plan->groups; g; g = g->next) {
+        for (size_t i = 0; i < g->size; i++) {
+            struct slot *slot = &g->slots[i];
+            if (slot->state == SLOT_LEASED && !data_peer(data, slot->worker))
+                slot->deadline_ms = data_now_ms(data) + DATA_SILENT_MS;
+        }
+    }
+}
+
+static err_t load_evaluations(struct data *data, struct plan *plan)
+{
+    struct store_open_evaluation *rows = NULL;
+    size_t count = 0;
+    TRY(store_evaluation_open(data->store, plan->job, &data->arena, &rows, &count));
+    for (size_t i = 0; i < count; i++) {
+        struct evaluation *e = calloc(1, sizeof *e);
+        if (!e) return err_set(ERR_memory, "an evaluation");
+        struct store_level *levels = NULL;
+        size_t n = 0;
+        *e = (struct evaluation){.next = plan->evaluations,
+                                 .lineage = rows[i].lineage,
+                                 .version = rows[i].version,
+                                 .episodes = (size_t)rows[i].episodes};
+        plan->evaluations = e;
+        TRY(store_evaluation_levels(data->store, plan->job, e->version, &data->arena, &levels, &n));
+        for (size_t k = 0; k < n; k++) {
+            e->done += (size_t)levels[k].done;
+            e->successes += (size_t)levels[k].successes;
+        }
+        for (struct group *g = plan->groups; g; g = g->next)
+            e->open += g->source == GROUP_EVALUATION && g->pin_version == e->version && g->state == GROUP_OPEN;
+    }
+    return ERR_ok;
+}
+
+static err_t load_policy(struct data *data, struct plan *plan)
+{
+    struct store_checkpoint checkpoint;
+    struct store_policy newest;
+    err_t err = store_policy_checkpoint(data->store, plan->job, plan->lineage, &data->arena, &checkpoint);
+    if (err == ERR_ok) {
+        plan->checkpoint_version = plan->resume_version = checkpoint.version;
+        (void)snprintf(plan->resume_path, sizeof plan->resume_path, "%s", checkpoint.path);
+        (void)snprintf(plan->resume_sha256, sizeof plan->resume_sha256, "%s", checkpoint.sha256);
+    } else if (err != ERR_not_found) {
+        return err;
+    }
+    err = store_policy_newest(data->store, plan->job, plan->lineage, &data->arena, &newest);
+    if (err == ERR_not_found) return ERR_ok;
+    TRY(err);
+    plan->published = newest.version;
+    (void)snprintf(plan->published_digest, sizeof plan->published_digest, "%s", newest.digest);
+    (void)snprintf(plan->published_where, sizeof plan->published_where, "%s", newest.where);
+    return ERR_ok;
+}
+
+static err_t load_groups(struct data *data, struct plan *plan)
+{
+    struct store_group_counts counts;
+    struct store_group *groups = NULL;
+    size_t count = 0;
+    uint64_t drawn[JOB_ENVIRONMENTS];
+    TRY(store_group_counts(data->store, plan->job, &counts));
+    plan->next_group = counts.next_group;
+    plan->next_episode = counts.next_episode;
+    plan->next_token = counts.next_token;
+    plan->fresh = counts.fresh;
+    plan->replacements = counts.replacements;
+    plan->demonstrations = counts.demonstrations;
+    TRY(store_group_drawn(data->store, plan->job, drawn, plan->spec.environment_count));
+    for (size_t i = 0; i < plan->spec.environment_count; i++) plan->draws[i].drawn = drawn[i];
+    TRY(store_group_list(data->store, plan->job, plan->updates_done, &data->arena, &groups, &count));
+    TRY(load_slots(data, plan, groups, count));
+    requeue(plan);
+    for (struct group *g = plan->groups; g; g = g->next)
+        plan->demonstrations_open += g->source == GROUP_DEMONSTRATION && g->state == GROUP_OPEN;
+    return ERR_ok;
+}
+
+static err_t load(struct data *data)
+{
+    struct store_job row;
+    err_t err = store_job_current(data->store, false, &data->arena, &row);
+    if (err == ERR_not_found) return ERR_ok;
+    TRY(err);
+    if (strcmp(row.state, "starting") == 0) { /* its tasks were never committed: it starts again */
+        TRY(store_job_set_state(data->store, row.id, "queued", NULL));
+        return ERR_ok;
+    }
+    TRY(plan_new(&data->plan));
+    struct plan *plan = data->plan;
+    plan->job = row.id;
+    plan->lineage = row.lineage;
+    plan->updates_done = row.updates_done;
+    plan->version = row.version;
+    plan->paused = strcmp(row.state, "paused") == 0;
+    (void)snprintf(plan->trainer, sizeof plan->trainer, "%s", row.trainer);
+    TRY(plan_set_spec(plan, row.spec));
+    TRY(jobs_index_tasks(data, plan));
+    TRY(load_groups(data, plan));
+    TRY(load_evaluations(data, plan));
+    TRY(load_policy(data, plan));
+    plan->running = true;
+    plan->started_ms = plan->moved_ms = data_now_ms(data);
+    adopt_leases(data);
+    log_info("job %lld goes on: lineage %lld, update %lld, version %lld", (long long)plan->job, (long long)plan->lineage,
+             (long long)plan->updates_done, (long long)plan->version);
+    return ERR_ok;
+}
+
+err_t jobs_load(struct data *data)
+{
+    plan_free(&data->plan);
+    data->look_for_job = true;
+    err_t err = load(data);
+    if (err != ERR_ok) plan_free(&data->plan);
+    arena_clear(&data->arena);
+    return err;
+}

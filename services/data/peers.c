@@ -1,0 +1,123 @@
+/* Who is there: hello, heartbeats, silence. */
+#include "services/common/run/log.h"
+#include "services/data/data.h"
+
+#include <stdio.h>
+
+static struct peer *take_row(struct data *data)
+{
+    struct peer *oldest = NULL;
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        struct peer *p = &data->peers[i];
+        if (!p->identity[0]) return p;
+        if (p->gone && (!oldest || p->heard_ms < oldest->heard_ms)) oldest = p;
+    }
+    return oldest;
+}
+
+/* An older incarnation on the same host, with the same service: its process is gone, whatever its silence. */
+static void retire_older(struct data *data, const struct peer *newer)
+{
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        struct peer *p = &data->peers[i];
+        if (p == newer || !p->identity[0] || p->gone || p->pid != newer->pid) continue;
+        if (strcmp(p->host, newer->host) == 0) p->heard_ms = 0; /* the same pid: expires at once */
+    }
+}
+
+static void to_text(char *ret, size_t size, struct span text)
+{
+    (void)snprintf(ret, size, "%.*s", SPAN_ARG(text));
+}
+
+void peers_hello(struct data *data, const char *identity, const struct wire_hello *hello)
+{
+    struct peer *peer = data_peer(data, identity);
+    bool known = peer != NULL;
+    if (!peer) peer = take_row(data);
+    if (!peer) {
+        log_warn("no room for peer %s", identity);
+        return;
+    }
+    uint64_t demand = known ? peer->demand : 0;
+    *peer = (struct peer){
+        .heard_ms = data_now_ms(data), .pid = hello->pid, .version = -1, .lineage = -1, .demand = demand, .new_hello = true};
+    (void)snprintf(peer->identity, sizeof peer->identity, "%s", identity);
+    to_text(peer->service, sizeof peer->service, hello->service);
+    to_text(peer->host, sizeof peer->host, hello->host);
+    log_info("%s says hello from %s, pid %lu%s", identity, peer->host, (unsigned long)peer->pid, known ? " again" : "");
+    retire_older(data, peer);
+    if (!data->plan || !data->plan->running) return;
+    if (strcmp(peer->service, "trainer") == 0)
+        lineage_hello(data, peer);
+    else
+        jobs_assign(data, peer);
+}
+
+static void take_counters(struct peer *peer, const struct wire_heartbeat *beat, uint64_t now)
+{
+    size_t count = beat->counters_count < DATA_COUNTERS ? beat->counters_count : DATA_COUNTERS;
+    for (size_t i = 0; i < count; i++) {
+        char name[64];
+        to_text(name, sizeof name, beat->counters[i].name);
+        bool same = i < peer->counter_count && strcmp(peer->counters[i].name, name) == 0;
+        if (!same) {
+            memcpy(peer->counters[i].name, name, sizeof name);
+            peer->counters[i].before = beat->counters[i].value;
+            peer->counters[i].at_ms = now;
+            peer->counters[i].rate = 0;
+        } else if (now > peer->counters[i].at_ms) {
+            double rate =
+                (beat->counters[i].value - peer->counters[i].before) * 1e3 / (double)(now - peer->counters[i].at_ms);
+            /* smoothed over a few beats */
+            peer->counters[i].rate = 0.5 * peer->counters[i].rate + 0.5 * rate;
+            peer->counters[i].before = beat->counters[i].value;
+            peer->counters[i].at_ms = now;
+        }
+        peer->counters[i].value = beat->counters[i].value;
+    }
+    peer->counter_count = count;
+}
+
+void peers_heartbeat(struct data *data, const char *identity, const struct wire_heartbeat *beat)
+{
+    struct peer *peer = data_peer(data, identity);
+    struct wire_heartbeat_ack ack = {.epoch = data->epoch, .hello_again = !peer || peer->gone};
+    if (peer) {
+        peer->heard_ms = data_now_ms(data);
+        peer->lineage = beat->lineage;
+        peer->version = beat->version;
+        to_text(peer->digest, sizeof peer->digest, beat->digest);
+        take_counters(peer, beat, data_now_ms(data));
+        if (strcmp(peer->service, "rollout") == 0) policy_lag(data, peer);
+    }
+    err_t err = bus_send(data->bus, identity, WIRE_heartbeat_ack, &ack);
+    if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering a heartbeat");
+}
+
+void peers_expire(struct data *data)
+{
+    uint64_t now = data_now_ms(data);
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        struct peer *peer = &data->peers[i];
+        if (!peer->identity[0] || peer->gone || now - peer->heard_ms < DATA_SILENT_MS) continue;
+        peer->gone = true;
+        peer->demand = 0;
+        peer->waits = false;
+        log_warn("%s has been silent for %d ms: gone", peer->identity, DATA_SILENT_MS);
+        finish_worker(data, peer->identity, OUTCOME_cancelled);
+        if (data->store && data_begin(data) == ERR_ok) data_fail(data, store_service_gone(data->store, peer->identity));
+    }
+}
+
+err_t peers_write(struct data *data)
+{
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        struct peer *peer = &data->peers[i];
+        if (!peer->identity[0] || !peer->new_hello) continue;
+        TRY(data_begin(data));
+        TRY(store_service_hello(data->store, peer->identity, peer->service, peer->host, (int64_t)peer->pid));
+        peer->new_hello = false;
+    }
+    return ERR_ok;
+}

@@ -1,0 +1,151 @@
+/* The mirror of the job on stage: its tasks, its open groups with their slots, and what waits for its update.
+ *
+ * Everything here is in the ledger or follows from it. Slots are found by episode id; a group is freed when its data was
+ * handed to the trainer (or, for evaluations, counted). Payloads of ended episodes stay here until then, up to
+ * PLAN_PAYLOAD_BYTES; past that they are read back from the ledger. */
+#ifndef PAL_DATA_PLAN_H
+#define PAL_DATA_PLAN_H
+
+#include "curation/curriculum.h"
+#include "services/common/base/digest.h"
+#include "rollout/outcome.h"
+#include "services/common/bus/bus.h"
+#include "services/common/job/job.h"
+
+#define PLAN_PAYLOAD_BYTES ((size_t)256 << 20)
+
+enum slot_state { SLOT_PENDING, SLOT_LEASED, SLOT_DONE, SLOT_VOID };
+enum group_source { GROUP_FRESH, GROUP_DEMONSTRATION, GROUP_EVALUATION };
+enum group_state { GROUP_OPEN, GROUP_CLOSED };
+
+struct group;
+
+struct slot {
+    struct group *group;
+    struct slot *next_in_bucket;
+    struct slot *next_pending; /* in its queue */
+    int64_t episode;
+    int64_t index; /* in the group */
+    enum slot_state state;
+    bool written; /* the ledger has its row */
+    int64_t attempt;
+    int64_t token;
+    char worker[BUS_PEER_BYTES];
+    uint64_t deadline_ms;
+    uint8_t failures[OUTCOME_COUNT]; /* attempts that ended so */
+    enum outcome outcome;
+    double reward;
+    double advantage;
+    int64_t prompt_tokens, action_tokens, version_min;
+    struct span payload; /* owned; empty when it is only in the ledger */
+    int64_t payload_raw;
+};
+
+struct group {
+    struct group *next; /* in plan->groups */
+    int64_t id;
+    size_t task; /* index into plan->tasks */
+    enum group_source source;
+    enum group_state state;
+    bool signal;
+    int64_t update_for, pin_version, min_version, replaces;
+    uint64_t complete_ms; /* when all other groups of its update had closed; 0: not yet */
+    size_t size, done, voided;
+    struct slot slots[];
+};
+
+struct plan_task {
+    int64_t id;
+    int64_t environment;
+    bool holdout, quarantined;
+    int64_t level;
+    const char *body, *hint;
+    uint8_t void_streak;
+};
+
+struct evaluation {
+    struct evaluation *next;
+    int64_t lineage, version;
+    size_t episodes, open;
+    size_t done, successes;
+};
+
+struct queue {
+    struct slot *first, *last;
+};
+
+/* Figures of the batch that was handed out, for its metrics. */
+struct batch_figures {
+    int64_t update;
+    double success, reward, no_signal_share, staleness_mean, staleness_max;
+    double prompt_tokens, action_tokens, episodes;
+};
+
+struct plan {
+    int64_t job;
+    struct arena arena; /* spec, tasks: as long as the plan */
+    struct job_spec spec;
+    const char *spec_text;
+    bool running; /* past `starting` */
+    bool paused;
+    int64_t lineage, updates_done, version;
+    int64_t published; /* newest published version of this lineage, -1: none yet */
+    char published_digest[DIGEST_HEX_BYTES];
+    char published_where[1024];
+    char trainer[BUS_PEER_BYTES]; /* owns the lineage */
+    int64_t resume_version;       /* -1: from scratch */
+    char resume_path[1024];
+    char resume_sha256[DIGEST_HEX_BYTES];
+    int64_t checkpoint_version; /* newest committed of this lineage or before, -1 */
+    struct plan_task *tasks;
+    size_t task_count;
+    size_t *train[JOB_ENVIRONMENTS]; /* task indices by environment */
+    size_t train_count[JOB_ENVIRONMENTS];
+    size_t *holdout;
+    size_t holdout_count;
+    struct curriculum_environment draws[JOB_ENVIRONMENTS];
+    int64_t next_group, next_episode, next_token;
+    int64_t fresh, replacements; /* groups planned */
+    int64_t demonstrations;
+    size_t demonstrations_open;
+    struct group *groups;
+    struct slot **buckets;
+    size_t bucket_count, slot_count;
+    struct queue pending[3]; /* by group_source */
+    size_t payload_bytes;
+    struct evaluation *evaluations;
+    int64_t last_evaluated; /* newest version with an ended evaluation, -1 */
+    double last_success;
+    int64_t skipped_in_a_row;
+    int64_t refilled_for, refilled; /* replacements drawn for groups without signal, of this update */
+    const char *ending;             /* reason, once no further update is handed out */
+    bool end_said;                  /* the trainer was told */
+    struct batch_figures figures;
+    uint64_t episodes, tokens, retried, voided; /* since this process started */
+    int64_t lag_said;                           /* version for which a lag alarm was raised */
+    uint64_t started_ms;
+    uint64_t moved_ms; /* last time anything was committed for it */
+};
+
+err_t plan_new(struct plan **ret) MUST_USE;
+void plan_free(struct plan **plan);
+/* Parses the spec (kept as text too) and makes the tables that follow from it. */
+err_t plan_set_spec(struct plan *plan, const char *text) MUST_USE;
+/* Fills train, holdout and draws from tasks. */
+err_t plan_index_tasks(struct plan *plan) MUST_USE;
+/* A new group of pending, unwritten slots in its queue. */
+err_t plan_add_group(struct plan *plan, struct group **ret, enum group_source source, size_t task, size_t size) MUST_USE;
+void plan_remove_group(struct plan *plan, struct group *group);
+struct slot *plan_slot(struct plan *plan, int64_t episode); /* NULL when it is not open here */
+void plan_queue(struct plan *plan, struct slot *slot, bool in_front);
+struct slot *plan_dequeue(struct plan *plan, enum group_source source); /* NULL when empty */
+/* Keeps a copy of an ended episode's payload, within PLAN_PAYLOAD_BYTES. */
+void plan_keep_payload(struct plan *plan, struct slot *slot, struct span payload, int64_t raw);
+/* Groups of an update that are closed. */
+size_t plan_closed_for(const struct plan *plan, int64_t update);
+const char *plan_source_name(enum group_source source);
+/* The sampling seed of an attempt, and the environment's seed of an episode. Both fit a bigint. */
+int64_t plan_seed(const struct plan *plan, int64_t episode, int64_t attempt);
+int64_t plan_episode_seed(const struct plan *plan, int64_t episode);
+
+#endif

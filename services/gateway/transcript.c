@@ -1,0 +1,102 @@
+/* An episode's payload as people and programs read it: turns with their text, tokens, log-probs, entropies and versions. */
+#include "rollout/sequence.h"
+#include "services/common/job/job.h"
+#include "services/common/store/store_read.h"
+#include "services/gateway/gateway.h"
+#include "trainer/model/tokenizer.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <zstd.h>
+
+#define RAW_MOST ((int64_t)64 << 20)
+
+static err_t unpack(struct span packed, int64_t raw_size, struct arena *arena, struct sequence *ret)
+{
+    if (raw_size < 0 || raw_size > RAW_MOST) return err_set(ERR_malformed, "a payload of %lld bytes", (long long)raw_size);
+    uint8_t *raw = arena_take(arena, (size_t)raw_size + 1, 1);
+    if (!raw) return ERR_memory;
+    size_t n = ZSTD_decompress(raw, (size_t)raw_size, packed.data, packed.size);
+    if (ZSTD_isError(n) || n != (size_t)raw_size)
+        return err_set(ERR_malformed, "the payload is not zstd of %lld bytes", (long long)raw_size);
+    return sequence_decode(span_of(raw, n), arena, ret);
+}
+
+static json_t *text_of(const struct tokenizer *tokenizer, const int32_t *tokens, size_t count)
+{
+    AUTO(buf) text = {0};
+    if (tokenizer_decode(tokenizer, tokens, count, &text) != ERR_ok) return NULL;
+    while (text.size && (text.data[text.size - 1] == '\n' || text.data[text.size - 1] == '>')) text.size--;
+    return json_stringn(text.data ? (const char *)text.data : "", text.size);
+}
+
+/* {"observation": "...", "action": "...", "tokens": [...], "logp": [...], ...} */
+static json_t *turn_json(const struct tokenizer *tokenizer, const struct sequence *s, uint32_t from, uint32_t to)
+{
+    uint32_t action = from;
+    while (action < to && !s->target[action]) action++;
+    json_t *tokens = json_array(), *logp = json_array(), *entropy = json_array(), *version = json_array();
+    for (uint32_t i = from; i < to; i++) (void)json_array_append_new(tokens, json_integer(s->token[i]));
+    for (uint32_t i = action; i < to && s->sampled; i++) {
+        (void)json_array_append_new(logp, json_real((double)s->logp[i]));
+        (void)json_array_append_new(entropy, json_real((double)s->entropy[i]));
+        (void)json_array_append_new(version, json_integer(s->version[i]));
+    }
+    return json_pack("{s:o?, s:o?, s:o, s:i, s:o, s:o, s:o}", "observation",
+                     text_of(tokenizer, s->token + from, action - from), "action",
+                     text_of(tokenizer, s->token + action, to - action), "tokens", tokens, "action_from",
+                     (int)(action - from), "logp", logp, "entropy", entropy, "version", version);
+}
+
+static json_t *turns_json(const struct tokenizer *tokenizer, const struct sequence *s)
+{
+    json_t *turns = json_array();
+    for (uint32_t from = 0; from < s->count;) {
+        uint32_t to = from;
+        while (to < s->count && s->turn[to] == s->turn[from]) to++;
+        (void)json_array_append_new(turns, turn_json(tokenizer, s, from, to));
+        from = to;
+    }
+    return turns;
+}
+
+static err_t make(struct store *store, int64_t job, struct span packed, int64_t raw_size, json_t **ret)
+{
+    AUTO(arena) arena = {0};
+    AUTO(buf) spec_text = {0};
+    struct job_spec spec;
+    struct job_problems problems;
+    struct sequence sequence;
+    const char *const *words = NULL;
+    size_t count = 0;
+    AUTO_PTR(tokenizer) tokenizer = NULL;
+    TRY(unpack(packed, raw_size, &arena, &sequence));
+    TRY(store_read_spec(store, job, &spec_text));
+    TRY(job_parse(buf_span(&spec_text), &arena, &spec, &problems));
+    TRY(job_words(&spec, &arena, &words, &count));
+    TRY(tokenizer_new_words(&tokenizer, words, count));
+    *ret = turns_json(tokenizer, &sequence);
+    return *ret ? ERR_ok : err_set(ERR_memory, "a transcript");
+}
+
+err_t transcript_add(struct store *store, int64_t job, int64_t episode, struct buf *json)
+{
+    AUTO(buf) packed = {0};
+    int64_t raw_size = 0;
+    json_t *turns = NULL;
+    err_t err = store_read_payload(store, job, episode, &packed, &raw_size);
+    if (err == ERR_ok)
+        err = make(store, job, buf_span(&packed), raw_size, &turns);
+    else if (err == ERR_not_found)
+        turns = json_null(); /* it failed, or has not ended */
+    if (err != ERR_ok && err != ERR_not_found) return err;
+    json_t *root = json_loadb((const char *)json->data, json->size, 0, NULL);
+    bool good = root && json_object_set_new(root, "transcript", turns) == 0;
+    char *text = good ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(root);
+    if (!text) return err_set(ERR_memory, "a transcript");
+    buf_clear(json);
+    err = buf_text(json, text);
+    free(text);
+    return err;
+}

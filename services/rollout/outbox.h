@@ -1,0 +1,32 @@
+/* Ends of episodes that the data manager has not committed yet: sent in sets, sent again until acknowledged. */
+#ifndef PAL_ROLLOUT_SERVICE_OUTBOX_H
+#define PAL_ROLLOUT_SERVICE_OUTBOX_H
+
+#include "services/common/wire/wire.h"
+
+#define OUTBOX_MOST      4096 /* past this no lease is asked for */
+#define OUTBOX_RESEND_MS 5000
+#define OUTBOX_SET       256 /* ends in one message */
+
+struct outbox_end {
+    struct wire_episode_done done; /* its bytes are owned by `bytes` */
+    uint8_t *bytes;
+    uint64_t sent_ms; /* 0: not yet */
+};
+
+struct outbox {
+    uint64_t job;
+    struct outbox_end *ends; /* [count] */
+    size_t count, room;
+    uint64_t resent;
+};
+
+void outbox_clear(struct outbox *outbox);
+/* Copies what the end borrows. */
+err_t outbox_add(struct outbox *outbox, const struct wire_episode_done *done) MUST_USE;
+void outbox_acknowledge(struct outbox *outbox, const struct wire_u64s *tokens);
+void outbox_forget_sent(struct outbox *outbox); /* all are due again */
+/* The next set of due ends, marked as sent now; 0 when none is due. ret holds OUTBOX_SET. */
+size_t outbox_due(struct outbox *outbox, uint64_t now_ms, struct wire_episode_done *ret);
+
+#endif

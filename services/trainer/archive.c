@@ -1,0 +1,109 @@
+#include "services/trainer/archive.h"
+
+#include "services/common/run/rundir.h"
+#include "services/trainer/file.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SUFFIX      ".ckpt"
+#define MAX_ENTRIES 16384 /* checkpoints_kept ends at 10000 */
+
+struct name {
+    int64_t lineage;
+    int64_t version;
+};
+
+/* false when it is another file */
+static bool read_name(const char *text, struct name *ret)
+{
+    char end[8] = "";
+    return sscanf(text, "%" SCNd64 "-%" SCNd64 "%7s", &ret->lineage, &ret->version, end) == 3 && strcmp(end, SUFFIX) == 0;
+}
+
+static void path_of(const struct archive *archive, struct name name, char ret[ARCHIVE_PATH_BYTES])
+{
+    int n = snprintf(ret, ARCHIVE_PATH_BYTES, "%s/%" PRId64 "-%" PRId64 SUFFIX, archive->folder, name.lineage, name.version);
+    BUG_IF(n < 0 || n >= ARCHIVE_PATH_BYTES);
+}
+
+err_t archive_init(struct archive *archive, const char *state_dir, uint64_t job)
+{
+    int n = snprintf(archive->folder, sizeof archive->folder, "%s/jobs/%" PRIu64 "/checkpoints", state_dir, job);
+    if (n < 0 || (size_t)n >= sizeof archive->folder) return err_set(ERR_too_large, "the state directory's path is too long");
+    TRY(rundir_make(archive->folder));
+    DIR *dir = opendir(archive->folder);
+    if (!dir) return err_set(ERR_io, "%s cannot be listed", archive->folder);
+    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+        size_t size = strlen(entry->d_name);
+        if (size < 4 || strcmp(entry->d_name + size - 4, ".tmp") != 0) continue;
+        char path[sizeof archive->folder + 300];
+        (void)snprintf(path, sizeof path, "%s/%s", archive->folder, entry->d_name);
+        (void)unlink(path);
+    }
+    (void)closedir(dir);
+    return ERR_ok;
+}
+
+err_t archive_save(const struct archive *archive, const struct checkpoint *checkpoint, struct archive_entry *ret)
+{
+    uint8_t header[CHECKPOINT_HEADER_BYTES];
+    struct span spans[CHECKPOINT_SPANS];
+    size_t count = 0;
+    struct archive_entry entry = {.size = checkpoint_bytes(&checkpoint->config, checkpoint->reference != NULL)};
+    path_of(archive, (struct name){checkpoint->lineage, checkpoint->version}, entry.path);
+    checkpoint_encode(checkpoint, header, spans, &count);
+    TRY(digest_spans(spans, count, &entry.sha256));
+    TRY(file_write(entry.path, spans, count, true));
+    *ret = entry;
+    return ERR_ok;
+}
+
+err_t archive_load(const char *path, const char *sha256, size_t max_bytes, void **ret_memory, struct checkpoint *ret)
+{
+    void *memory = NULL;
+    struct span bytes;
+    struct digest digest;
+    TRY(file_read(path, max_bytes, &memory, &bytes));
+    err_t err = digest_bytes(bytes, &digest);
+    if (err == ERR_ok && strcmp(digest.hex, sha256) != 0)
+        err = err_set(ERR_malformed, "%s has SHA-256 %.12s..., %.12s... is on record: it is not the committed file", path,
+                      digest.hex, sha256);
+    if (err == ERR_ok && checkpoint_open(bytes, ret) != ERR_ok) err = err_prefix(ERR_malformed, "%s", path);
+    if (err != ERR_ok) {
+        free(memory);
+        return err;
+    }
+    *ret_memory = memory;
+    return ERR_ok;
+}
+
+static int by_age(const void *left, const void *right)
+{
+    const struct name *a = left, *b = right;
+    if (a->lineage != b->lineage) return a->lineage < b->lineage ? -1 : 1;
+    return a->version < b->version ? -1 : a->version > b->version;
+}
+
+size_t archive_prune(const struct archive *archive, size_t keep)
+{
+    struct name *names = calloc(MAX_ENTRIES, sizeof *names);
+    DIR *dir = names ? opendir(archive->folder) : NULL;
+    size_t count = 0, gone = 0;
+    for (struct dirent *entry = dir ? readdir(dir) : NULL; entry && count < MAX_ENTRIES; entry = readdir(dir)) {
+        if (read_name(entry->d_name, &names[count])) count++;
+    }
+    if (dir) (void)closedir(dir);
+    if (count > 0) qsort(names, count, sizeof *names, by_age);
+    size_t newest = keep > 1 ? keep - 1 : 1;
+    for (size_t i = 1; i + newest < count; i++) {
+        char path[ARCHIVE_PATH_BYTES];
+        path_of(archive, names[i], path);
+        gone += unlink(path) == 0 ? 1 : 0;
+    }
+    free(names);
+    return gone;
+}

@@ -1,0 +1,151 @@
+#include "services/trainer/assignment.h"
+
+#include "trainer/model/tokenizer.h"
+
+#include <stdlib.h>
+
+#define ARENA_MAX_BYTES ((size_t)16 << 20) /* the job's text and what parsing it takes */
+
+/* the job's choices are stored as indices; the trainer's enums have the same order */
+_Static_assert((int)JOB_IMPORTANCE_OFF == (int)LOSS_IMPORTANCE_off, "importance");
+_Static_assert((int)JOB_IMPORTANCE_TIS == (int)LOSS_IMPORTANCE_tis, "importance");
+_Static_assert((int)JOB_IMPORTANCE_MASKED == (int)LOSS_IMPORTANCE_masked, "importance");
+_Static_assert((int)JOB_AGGREGATION_TOKEN_MEAN == (int)LOSS_AGGREGATION_token_mean, "aggregation");
+_Static_assert((int)JOB_AGGREGATION_SEQ_MEAN == (int)LOSS_AGGREGATION_seq_mean, "aggregation");
+
+static err_t copy_message(struct assignment *a, const struct wire_job_assign *message)
+{
+    a->spec_text = arena_text(&a->arena, message->spec);
+    a->resume_path = arena_text(&a->arena, message->resume_path);
+    a->resume_sha256 = arena_text(&a->arena, message->resume_sha256);
+    return a->spec_text && a->resume_path && a->resume_sha256 ? ERR_ok : ERR_memory;
+}
+
+err_t assignment_new(struct assignment **ret, const struct wire_job_assign *message)
+{
+    struct assignment *a = calloc(1, sizeof *a);
+    if (!a) return err_set(ERR_memory, "an assignment");
+    a->job = message->job;
+    a->lineage = message->lineage;
+    a->resume_version = message->resume_version;
+    a->saved_version = -1;
+    arena_init(&a->arena, ARENA_MAX_BYTES);
+    err_t err = copy_message(a, message);
+    if (err != ERR_ok)
+        assignment_free(&a);
+    else
+        *ret = a;
+    return err;
+}
+
+void assignment_free(struct assignment **assignment)
+{
+    struct assignment *a = *assignment;
+    *assignment = NULL;
+    if (!a) return;
+    intake_free(&a->batch);
+    trainee_free(&a->trainee);
+    arena_fini(&a->arena);
+    free(a);
+}
+
+static err_t parse(struct assignment *a)
+{
+    struct job_problems problems = {0};
+    err_t err = job_parse(span_text(a->spec_text), &a->arena, &a->spec, &problems);
+    if (err == ERR_ok || problems.count == 0) return err;
+    return err_set(err, "the job's %s %s (%zu problems)", problems.rows[0].pointer, problems.rows[0].detail, problems.count);
+}
+
+static err_t model_of(struct assignment *a, struct model_config *ret)
+{
+    const char *const *words = NULL;
+    size_t count = 0;
+    TRY(job_words(&a->spec, &a->arena, &words, &count));
+    struct tokenizer *tokenizer = NULL;
+    TRY(tokenizer_new_words(&tokenizer, words, count));
+    err_t err = model_preset(a->spec.init.preset, tokenizer_vocab(tokenizer), ret);
+    tokenizer_free(&tokenizer);
+    return err;
+}
+
+/* tokens_per_microbatch, but no more than a batch can hold: the learner's memory grows with it */
+static size_t microbatch_tokens(const struct job_spec *spec, size_t longest)
+{
+    size_t episodes = (size_t)(spec->trainer.groups_per_update * spec->rollout.group_size),
+           batch = (size_t)spec->warmstart.batch;
+    size_t most = (episodes > batch ? episodes : batch) * longest, wanted = (size_t)spec->trainer.tokens_per_microbatch;
+    return wanted < most ? wanted : most;
+}
+
+static void configure(struct assignment *a, struct trainee_config *ret)
+{
+    const struct job_trainer *t = &a->spec.trainer;
+    size_t longest = (size_t)a->spec.rollout.max_context, positions = (size_t)ret->model.max_positions;
+    if (longest > positions) longest = positions;
+    size_t microbatch = microbatch_tokens(&a->spec, longest);
+    a->update = (struct update_config){
+        .loss = (enum loss_kind)t->loss,
+        .terms = {.clip_low = t->clip_low,
+                  .clip_high = t->clip_high,
+                  .dual_clip = t->dual_clip,
+                  .importance = (enum loss_importance)t->importance.mode,
+                  .cap = t->importance.cap,
+                  .behave_ratio = t->old_policy == JOB_OLD_POLICY_BEHAVE,
+                  .entropy = t->entropy,
+                  .kl = t->kl},
+        .aggregation = (enum loss_aggregation)t->aggregation,
+        .minibatches = (size_t)t->minibatches,
+        .epochs = (size_t)t->epochs,
+        .tokens_per_microbatch = microbatch,
+        .temperature = (float)a->spec.rollout.temperature,
+        .schedule = {.kind = t->schedule == JOB_SCHEDULE_LINEAR ? SCHEDULE_linear : SCHEDULE_constant,
+                     .peak = t->lr,
+                     .warmup = (uint64_t)t->warmup,
+                     .total = (uint64_t)t->updates},
+    };
+    a->warmstart = (struct warmstart_config){.updates = (size_t)a->spec.warmstart.updates,
+                                             .batch = (size_t)a->spec.warmstart.batch,
+                                             .lr = a->spec.warmstart.lr,
+                                             .tokens_per_microbatch = microbatch,
+                                             .temperature = (float)a->spec.rollout.temperature};
+    ret->seed = (uint64_t)a->spec.seed;
+    ret->adamw = (struct adamw_config)ADAMW_DEFAULTS;
+    ret->adamw.beta1 = (float)t->beta1;
+    ret->adamw.beta2 = (float)t->beta2;
+    ret->adamw.weight_decay = (float)t->weight_decay;
+    ret->adamw.clip = (float)t->grad_clip;
+    ret->max_tokens = microbatch > longest ? microbatch : longest;
+}
+
+static err_t resume(struct assignment *a, const struct trainee_config *config, struct pool *pool)
+{
+    void *memory = NULL;
+    struct checkpoint checkpoint;
+    TRY(archive_load(a->resume_path, a->resume_sha256, checkpoint_bytes(&config->model, true), &memory, &checkpoint));
+    err_t err = ERR_ok;
+    if (checkpoint.job != a->job || checkpoint.version != a->resume_version)
+        err =
+            err_set(ERR_conflict, "%s is of job %lu, version %ld, not of job %lu, version %ld", a->resume_path,
+                    (unsigned long)checkpoint.job, (long)checkpoint.version, (unsigned long)a->job, (long)a->resume_version);
+    if (err == ERR_ok && a->update.terms.kl > 0 && !checkpoint.reference)
+        err = err_set(ERR_conflict, "%s holds no reference policy, which trainer.kl needs", a->resume_path);
+    if (err == ERR_ok) err = trainee_resume(&a->trainee, config, &checkpoint, pool);
+    free(memory);
+    if (err != ERR_ok) return err;
+    a->want = a->trainee->update + 1;
+    a->saved_version = a->trainee->version;
+    return ERR_ok;
+}
+
+err_t assignment_prepare(struct assignment *a, const char *state_dir, struct pool *pool)
+{
+    struct trainee_config config = {0};
+    TRY(parse(a));
+    TRY(model_of(a, &config.model));
+    configure(a, &config);
+    TRY(loss_terms_check(&a->update.terms));
+    TRY(shelf_init(&a->shelf, state_dir, a->job, a->resume_version));
+    TRY(archive_init(&a->archive, state_dir, a->job));
+    return a->resume_version < 0 ? trainee_new(&a->trainee, &config, pool) : resume(a, &config, pool);
+}

@@ -1,0 +1,33 @@
+/* The intake of a batch: copied from its message, decompressed and decoded on the compute thread.
+ *
+ * A message lives only for a turn of the loop, so an intake owns a copy of what it needs. Sizes are bounded before memory is
+ * taken: a payload by the wire, its raw form by INTAKE_RAW_BYTES, the whole batch by INTAKE_BATCH_BYTES. */
+#ifndef PAL_SERVICES_TRAINER_INTAKE_H
+#define PAL_SERVICES_TRAINER_INTAKE_H
+
+#include "services/common/base/arena.h"
+#include "services/common/wire/wire.h"
+#include "trainer/episode.h"
+
+#define INTAKE_RAW_BYTES   ((size_t)32 << 20) /* of one sequence: SEQUENCE_MAX_TOKENS fit */
+#define INTAKE_BATCH_BYTES ((size_t)2 << 30)
+
+enum intake_kind { INTAKE_KIND_warmstart, INTAKE_KIND_update, INTAKE_KIND_end };
+
+struct intake {
+    enum intake_kind kind;
+    int64_t update;
+    double norm_tokens;
+    struct wire_batch_member *members; /* [count], payloads in the arena */
+    size_t count;
+    struct episode *episodes; /* [count] after intake_decode */
+    struct arena arena;
+};
+
+/* ERR_malformed: no such kind of batch. */
+err_t intake_new(struct intake **ret, const struct wire_batch *batch) MUST_USE;
+void intake_free(struct intake **intake);
+/* Fills episodes. ERR_malformed names the episode whose payload is broken. */
+err_t intake_decode(struct intake *intake) MUST_USE;
+
+#endif
