@@ -227,6 +227,17 @@ static void job_failed(struct data *data, const struct wire_job_failed *failed)
     data_fail(data, reason ? jobs_end(data, "failed", reason) : ERR_memory);
 }
 
+/* What was granted and not seen yet is on its way to the worker and will fill slots it believes free. */
+static void lease_request(struct data *data, const char *identity, const struct wire_lease_request *request)
+{
+    struct peer *peer = data_peer(data, identity);
+    if (!peer || !data->plan || (uint64_t)data->plan->job != request->job) return;
+    if (!peer->in_step) peer->granted = request->leases_seen;
+    peer->in_step = true;
+    uint64_t on_the_way = peer->granted - request->leases_seen;
+    peer->demand = request->free_slots > on_the_way ? request->free_slots - on_the_way : 0;
+}
+
 static void on_message(void *ctx, const char *peer, enum wire_id id, const void *message)
 {
     struct data *data = ctx;
@@ -255,9 +266,7 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
     else if (id == WIRE_job_failed)
         job_failed(data, message);
     else if (id == WIRE_lease_request) {
-        const struct wire_lease_request *request = message;
-        struct peer *p = data_peer(data, peer);
-        if (p && data->plan && (uint64_t)data->plan->job == request->job) p->demand = request->free_slots;
+        lease_request(data, peer, message);
     } else if (id == WIRE_batch_request) {
         const struct wire_batch_request *request = message;
         struct peer *p = data_peer(data, peer);

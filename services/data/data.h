@@ -23,10 +23,12 @@ struct peer {
     char host[256];
     uint64_t pid;
     uint64_t heard_ms;
-    bool gone;       /* silent or said goodbye; kept for the status page until its row is needed */
-    bool new_hello;  /* write it with the next turn */
-    uint64_t demand; /* rollout: free slots it asked to fill */
-    bool waits;      /* trainer: a batch request is open */
+    bool gone;        /* silent or said goodbye; kept for the status page until its row is needed */
+    bool new_hello;   /* write it with the next turn */
+    uint64_t demand;  /* rollout: free slots it asked to fill and was not granted yet */
+    uint64_t granted; /* leases sent to it, in step with its own count */
+    bool in_step;     /* its count is known */
+    bool waits;       /* trainer: a batch request is open */
     int64_t wanted_lineage, wanted_update;
     int64_t lineage, version; /* policy served */
     char digest[DIGEST_HEX_BYTES];

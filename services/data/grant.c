@@ -144,6 +144,7 @@ static err_t grant_to(struct data *data, struct peer *peer)
     }
     if (count == 0) return ERR_ok;
     peer->demand -= count;
+    peer->granted += count;
     struct wire_leases *message = arena_array(&data->arena, struct wire_leases, 1);
     if (message) *message = (struct wire_leases){(uint64_t)data->plan->job, leases, count};
     data_say(data, peer->identity, NULL, WIRE_leases, message);

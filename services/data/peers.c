@@ -39,9 +39,7 @@ void peers_hello(struct data *data, const char *identity, const struct wire_hell
         log_warn("no room for peer %s", identity);
         return;
     }
-    uint64_t demand = known ? peer->demand : 0;
-    *peer = (struct peer){
-        .heard_ms = data_now_ms(data), .pid = hello->pid, .version = -1, .lineage = -1, .demand = demand, .new_hello = true};
+    *peer = (struct peer){.heard_ms = data_now_ms(data), .pid = hello->pid, .version = -1, .lineage = -1, .new_hello = true};
     (void)snprintf(peer->identity, sizeof peer->identity, "%s", identity);
     to_text(peer->service, sizeof peer->service, hello->service);
     to_text(peer->host, sizeof peer->host, hello->host);

@@ -7,8 +7,8 @@
 #define PAL_DATA_PLAN_H
 
 #include "curation/curriculum.h"
-#include "services/common/base/digest.h"
 #include "rollout/outcome.h"
+#include "services/common/base/digest.h"
 #include "services/common/bus/bus.h"
 #include "services/common/job/job.h"
 

@@ -33,7 +33,6 @@ static void close_job(struct rollout *rollout)
     outbox_clear(&rollout->outbox);
     arena_fini(&rollout->arena);
     rollout->job = 0;
-    rollout->told_free = 0;
     rollout->since_check = 0;
 }
 
@@ -96,8 +95,7 @@ static void ask_for_leases(struct rollout *rollout)
     rollout->ask = false;
     uint64_t room = rollout->used < rollout->slots ? rollout->slots - rollout->used : 0;
     if (rollout->outbox.count >= OUTBOX_MOST) room = 0; /* back-pressure: nothing is committed */
-    rollout->told_free = room;
-    struct wire_lease_request request = {rollout->job, room};
+    struct wire_lease_request request = {rollout->job, room, rollout->counters.leases};
     service_tell(rollout->service, WIRE_lease_request, &request);
 }
 

@@ -1,7 +1,6 @@
 /* The rollout service: takes leases, plays episodes through the environment cluster and the embedded engine, hands in ends.
  *
- * A seat is one leased episode from its lease to its end. There are twice as many seats as slots, because a lease request
- * and grants may cross on the wire; only `slots` of them play at a time (the cluster seats no more). The engine runs on the
+ * A seat is one leased episode from its lease to its end, one per slot. The engine runs on the
  * loop thread in short steps while some seat has tokens to feed; between steps the sockets are served. Ends are kept until
  * the data manager has committed them. */
 #ifndef PAL_ROLLOUT_SERVICE_ROLLOUT_H
@@ -78,7 +77,6 @@ struct rollout {
     size_t reset_count, action_count;
     uint64_t released_episodes[256], released_tokens[256];
     size_t released_count;
-    uint64_t told_free; /* capacity in the latest lease request */
     bool ask;
     struct outbox outbox;
     struct rollout_counters counters;

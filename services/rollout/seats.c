@@ -239,6 +239,7 @@ void seats_lease(struct rollout *rollout, const struct wire_lease *lease)
     struct seat *old = find(rollout, lease->episode);
     if (old) leave(rollout, old); /* a newer grant of the same episode */
     struct seat *seat = free_seat(rollout);
+    rollout->counters.leases++;
     if (!seat) {
         log_warn("no seat for episode %llu: its lease will run out", (unsigned long long)lease->episode);
         return;
@@ -259,7 +260,6 @@ void seats_lease(struct rollout *rollout, const struct wire_lease *lease)
                           .slot = -1,
                           .runner = runner};
     rollout->used++;
-    rollout->counters.leases++;
     err_t err = begin(rollout, seat, lease);
     if (err != ERR_ok) {
         seats_end(rollout, seat, OUTCOME_engine_error, err_text());
@@ -336,7 +336,7 @@ err_t seats_open(struct rollout *rollout)
     size_t slots = 0;
     for (size_t i = 0; i < rollout->spec.environment_count; i++) slots += (size_t)rollout->spec.environments[i].slots;
     rollout->slots = slots;
-    rollout->seat_count = 2 * slots;
+    rollout->seat_count = slots;
     size_t vocab = (size_t)rollout->config.vocab;
     rollout->seats = calloc(rollout->seat_count, sizeof *rollout->seats);
     rollout->free_slots = calloc(slots, sizeof *rollout->free_slots);

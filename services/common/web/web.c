@@ -19,6 +19,7 @@ struct web {
     int open_handles;
     struct web_config config;
     uint16_t port;
+    bool resumed; /* connections were resumed since the daemon last ran: it does not wake by itself for them */
 };
 
 struct web_request {
@@ -90,6 +91,13 @@ static void add_header(struct MHD_Response *response, const char *name, const ch
     (void)MHD_add_response_header(response, name, value);
 }
 
+static void wake(struct web_request *request)
+{
+    request->suspended = false;
+    request->web->resumed = true;
+    MHD_resume_connection(request->connection);
+}
+
 /* Hands the response to the connection, waking it when it sleeps. */
 static void give(struct web_request *request, int status, struct MHD_Response *response)
 {
@@ -101,8 +109,7 @@ static void give(struct web_request *request, int status, struct MHD_Response *r
     if (request->location[0]) add_header(response, "Location", request->location);
     if (request->allow[0]) add_header(response, "Allow", request->allow);
     if (!request->suspended) return; /* still inside the handler: queued by its caller */
-    request->suspended = false;
-    MHD_resume_connection(request->connection);
+    wake(request);
 }
 
 void web_reply(struct web_request *request, int status, const char *type, struct span body)
@@ -200,9 +207,7 @@ void web_stream(struct web_request *request, void (*closed)(void *ctx, struct we
 
 static void wake_stream(struct web_request *request)
 {
-    if (!request->suspended) return;
-    request->suspended = false;
-    MHD_resume_connection(request->connection);
+    if (request->suspended) wake(request);
 }
 
 bool web_stream_send(struct web_request *request, struct span text)
@@ -402,7 +407,10 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct web *web = prepare->data;
     MHD_UNSIGNED_LONG_LONG ms = 0;
-    if (MHD_get_timeout(web->daemon, &ms) == MHD_YES)
+    if (web->resumed) {
+        web->resumed = false;
+        (void)uv_timer_start(&web->timer, on_timer, 0, 0);
+    } else if (MHD_get_timeout(web->daemon, &ms) == MHD_YES)
         (void)uv_timer_start(&web->timer, on_timer, (uint64_t)ms, 0);
     else
         (void)uv_timer_stop(&web->timer);
