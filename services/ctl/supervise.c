@@ -181,7 +181,8 @@ static err_t start_child(struct supervisor *s, struct child *child)
     uv_stdio_container_t stdio[3] = {{.flags = UV_IGNORE},
                                      {.flags = UV_INHERIT_FD, .data.fd = child->log_fd},
                                      {.flags = UV_INHERIT_FD, .data.fd = child->log_fd}};
-    uv_process_options_t options = {.file = argv[0], .args = argv, .exit_cb = on_child_exit, .stdio = stdio, .stdio_count = 3};
+    uv_process_options_t options = {
+        .file = argv[0], .args = argv, .exit_cb = on_child_exit, .stdio = stdio, .stdio_count = 3};
     if (child == &s->children[POSTGRES]) options.cwd = "/";
     child->start_at_ms = 0;
     int code = uv_spawn(&s->loop, &child->process, &options);

@@ -1,0 +1,194 @@
+#include "tests/support/stack.h"
+
+#include "services/common/run/rundir.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WORDS 64
+
+double stack_clock(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void stack_pause(long ms)
+{
+    const struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
+    (void)nanosleep(&pause, NULL);
+}
+
+void stack_make(struct stack *stack)
+{
+    (void)snprintf(stack->state, sizeof stack->state, "/tmp/pal-stack-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(stack->state));
+    stack->up = false;
+}
+
+int stack_pal(const struct stack *stack, struct buf *out, const char *const *words)
+{
+    char program[] = PAL_BIN_DIR "/pal", option[] = "--state", state[128], *argv[WORDS + 4] = {program, option, state};
+    (void)snprintf(state, sizeof state, "%s", stack->state);
+    size_t n = 3;
+    for (size_t i = 0; words[i] && n < WORDS; i++) argv[n++] = strdup(words[i]);
+    int ends[2];
+    ck_assert_int_eq(pipe(ends), 0);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        (void)dup2(ends[1], STDOUT_FILENO);
+        (void)dup2(ends[1], STDERR_FILENO);
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        (void)execv(program, argv);
+        _exit(127);
+    }
+    (void)close(ends[1]);
+    char chunk[4096];
+    for (ssize_t got = read(ends[0], chunk, sizeof chunk); got > 0; got = read(ends[0], chunk, sizeof chunk)) {
+        if (out) ck_assert_int_eq(buf_append(out, chunk, (size_t)got), ERR_ok);
+    }
+    (void)close(ends[0]);
+    int status = 0;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    for (size_t i = 3; i < n; i++) free(argv[i]);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+void stack_up(struct stack *stack)
+{
+    AUTO(buf) out = {0};
+    const char *const words[] = {"up", "--detach", "--port", "0", NULL};
+    int code = stack_pal(stack, &out, words);
+    ck_assert_msg(code == 0, "pal up: %s", buf_chars(&out));
+    stack->up = true;
+}
+
+/* Processes whose command line names the state directory. */
+static int processes_of(const struct stack *stack)
+{
+    DIR *proc = opendir("/proc");
+    int found = 0;
+    for (struct dirent *entry = readdir(proc); entry; entry = readdir(proc)) {
+        char path[300], line[4096];
+        (void)snprintf(path, sizeof path, "/proc/%s/cmdline", entry->d_name);
+        FILE *file = fopen(path, "re");
+        size_t n = file ? fread(line, 1, sizeof line - 1, file) : 0;
+        if (file) (void)fclose(file);
+        line[n] = 0;
+        for (size_t i = 0; i + 1 < n; i++) line[i] = line[i] ? line[i] : ' ';
+        if (strstr(line, stack->state)) found++;
+    }
+    (void)closedir(proc);
+    return found;
+}
+
+static int shm_files_of(const struct stack *stack)
+{
+    char prefix[256];
+    ck_assert_int_eq(rundir_shm_prefix(stack->state, prefix, sizeof prefix), ERR_ok);
+    const char *name = strrchr(prefix, '/') + 1;
+    DIR *shm = opendir("/dev/shm");
+    int found = 0;
+    for (struct dirent *entry = readdir(shm); entry; entry = readdir(shm))
+        found += strncmp(entry->d_name, name, strlen(name)) == 0;
+    (void)closedir(shm);
+    return found;
+}
+
+void stack_remove(struct stack *stack)
+{
+    if (stack->up) {
+        AUTO(buf) out = {0};
+        const char *const words[] = {"down", NULL};
+        ck_assert_msg(stack_pal(stack, &out, words) == 0, "pal down: %s", buf_chars(&out));
+        stack->up = false;
+    }
+    for (int i = 0; i < 100 && processes_of(stack); i++) stack_pause(50);
+    ck_assert_int_eq(processes_of(stack), 0);
+    ck_assert_int_eq(shm_files_of(stack), 0);
+    char command[256];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", stack->state);
+    ck_assert_int_eq(system(command), 0);
+}
+
+json_t *stack_get(const struct stack *stack, const char *path)
+{
+    char command[600];
+    AUTO(buf) port = {0};
+    (void)snprintf(command, sizeof command, "%s/gateway.port", stack->state);
+    FILE *file = fopen(command, "re");
+    ck_assert_ptr_nonnull(file);
+    int number = 0;
+    ck_assert_int_eq(fscanf(file, "%d", &number), 1);
+    (void)fclose(file);
+    (void)snprintf(command, sizeof command, "curl -s --noproxy '*' -m 10 'http://127.0.0.1:%d%s'", number, path);
+    FILE *pipe = popen(command, "r");
+    ck_assert_ptr_nonnull(pipe);
+    json_error_t error;
+    json_t *root = json_loadf(pipe, 0, &error);
+    ck_assert_int_eq(pclose(pipe), 0);
+    ck_assert_msg(root != NULL, "%s: %s", path, error.text);
+    return root;
+}
+
+int64_t stack_submit(const struct stack *stack, const char *file, const char *const *sets)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", PAL_SOURCE_DIR, file);
+    const char *words[WORDS] = {"submit", path, "--json"};
+    size_t n = 3;
+    for (size_t i = 0; sets && sets[i]; i++) {
+        words[n++] = "--set";
+        words[n++] = sets[i];
+    }
+    AUTO(buf) out = {0};
+    int code = stack_pal(stack, &out, words);
+    ck_assert_msg(code == 0, "submit %s: %s", file, buf_chars(&out));
+    json_t *root = json_loads(buf_chars(&out), 0, NULL);
+    int64_t id = json_integer_value(json_object_get(root, "id"));
+    json_decref(root);
+    ck_assert_int_gt(id, 0);
+    return id;
+}
+
+void stack_wait(const struct stack *stack, int64_t job, int seconds, char *ret)
+{
+    char path[64];
+    double end = stack_clock() + seconds;
+    (void)snprintf(path, sizeof path, "/v1/jobs/%lld", (long long)job);
+    for (;;) {
+        json_t *root = stack_get(stack, path);
+        const char *state = json_string_value(json_object_get(root, "state"));
+        (void)snprintf(ret, 32, "%s", state ? state : "");
+        json_decref(root);
+        if (strcmp(ret, "succeeded") == 0 || strcmp(ret, "failed") == 0 || strcmp(ret, "cancelled") == 0) return;
+        ck_assert_msg(stack_clock() < end, "job %lld is %s after %d s", (long long)job, ret, seconds);
+        stack_pause(100);
+    }
+}
+
+int stack_pid(const struct stack *stack, const char *service)
+{
+    json_t *rows = stack_get(stack, "/v1/workers"), *row = NULL;
+    size_t index = 0;
+    int pid = 0;
+    json_array_foreach(rows, index, row)
+    {
+        bool alive = strcmp(json_string_value(json_object_get(row, "state")), "alive") == 0;
+        double silent = json_number_value(json_object_get(row, "silent_seconds"));
+        if (alive && silent < 2.5 && strcmp(json_string_value(json_object_get(row, "service")), service) == 0)
+            pid = (int)json_integer_value(json_object_get(row, "pid"));
+    }
+    json_decref(rows);
+    return pid;
+}

@@ -1,0 +1,32 @@
+/* A whole stack for a test: `pal up` with a state directory and port of its own, and pal commands against it. */
+#ifndef PAL_TEST_SUPPORT_STACK_H
+#define PAL_TEST_SUPPORT_STACK_H
+
+#include "services/common/base/buf.h"
+
+#include <jansson.h>
+
+struct stack {
+    char state[128];
+    bool up;
+};
+
+/* A fresh state directory under /tmp; nothing runs yet. */
+void stack_make(struct stack *stack);
+void stack_up(struct stack *stack);
+/* Stops it, checks that nothing of it runs or lies in shared memory any more, removes the directory. */
+void stack_remove(struct stack *stack);
+/* Runs `pal --state DIR words...` (NULL-terminated); returns its exit code, its output in out (may be NULL). */
+int stack_pal(const struct stack *stack, struct buf *out, const char *const *words);
+/* GET path as JSON; fails the test when it is not 200. */
+json_t *stack_get(const struct stack *stack, const char *path);
+/* Submits a job file's text, with overrides; returns its id, fails the test when refused. */
+int64_t stack_submit(const struct stack *stack, const char *file, const char *const *sets);
+/* Waits until the job's state is one of succeeded, failed, cancelled; ret holds 32. */
+void stack_wait(const struct stack *stack, int64_t job, int seconds, char *ret);
+/* The pid of a service, from /v1/workers; 0 when it is not alive. */
+int stack_pid(const struct stack *stack, const char *service);
+double stack_clock(void); /* seconds */
+void stack_pause(long ms);
+
+#endif

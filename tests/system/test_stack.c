@@ -1,0 +1,274 @@
+/* LABELS: system
+ * The whole stack through its real processes: up and down leave nothing, two stacks side by side, jobs from submit to
+ * success, cancelled and refused ones, killed services, a process environment, and a short learning run. */
+#include "tests/support/stack.h"
+
+#include <check.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* a job of seconds */
+static const char *const SMALL[] = {"policy.init.preset=tiny-0.1m",
+                                    "policy.warmstart.demonstrations=60",
+                                    "policy.warmstart.updates=20",
+                                    "environments.0.tasks.generate.count=64",
+                                    "environments.0.tasks.holdout=40",
+                                    "evaluation.episodes=40",
+                                    "evaluation.every=10",
+                                    "trainer.groups_per_update=4",
+                                    "trainer.updates=20",
+                                    "trainer.checkpoint_every=5",
+                                    "trainer.lr=0.0003",
+                                    NULL};
+
+static void verify(const struct stack *stack, int64_t job)
+{
+    char id[32];
+    AUTO(buf) out = {0};
+    (void)snprintf(id, sizeof id, "%lld", (long long)job);
+    const char *const words[] = {"verify", id, NULL};
+    ck_assert_msg(stack_pal(stack, &out, words) == 0, "%s", buf_chars(&out));
+}
+
+static double success_at(const struct stack *stack, int64_t job, size_t from_end)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/v1/jobs/%lld/evaluations", (long long)job);
+    json_t *rows = stack_get(stack, path);
+    size_t count = json_array_size(rows);
+    ck_assert_uint_ge(count, 2);
+    json_t *row = json_array_get(rows, from_end ? 0 : count - 1);
+    double rate = json_number_value(json_object_get(row, "successes")) / json_number_value(json_object_get(row, "done"));
+    json_decref(rows);
+    return rate;
+}
+
+START_TEST(a_job_goes_through_all_processes)
+{
+    struct stack stack;
+    char state[32];
+    AUTO(buf) transcript = {0};
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", SMALL);
+    stack_wait(&stack, job, 90, state);
+    ck_assert_str_eq(state, "succeeded");
+    verify(&stack, job);
+    const char *const words[] = {"episode", "--last", "success", NULL};
+    ck_assert_int_eq(stack_pal(&stack, &transcript, words), 0);
+    ck_assert_ptr_nonnull(strstr(buf_chars(&transcript), "find gem"));
+    const char *const commands[][3] = {
+        {"status", NULL}, {"jobs", NULL}, {"show", "1", NULL}, {"doctor", NULL}, {"logs", "data", NULL}};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) ck_assert_int_eq(stack_pal(&stack, NULL, commands[i]), 0);
+    stack_remove(&stack);
+}
+END_TEST
+
+START_TEST(turn_refresh_and_late_drop_run_too)
+{
+    struct stack stack;
+    char state[32];
+    const char *sets[32] = {0};
+    size_t n = 0;
+    while (SMALL[n]) {
+        sets[n] = SMALL[n];
+        n++;
+    }
+    sets[n++] = "rollout.refresh=turn";
+    sets[n++] = "trainer.advantage=rloo";
+    sets[n++] = "trainer.minibatches=2";
+    sets[n++] = "trainer.kl=0.01";
+    sets[n] = "curation.refill=true";
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    stack_wait(&stack, job, 90, state);
+    ck_assert_str_eq(state, "succeeded");
+    verify(&stack, job);
+    stack_remove(&stack);
+}
+END_TEST
+
+START_TEST(a_job_is_cancelled_and_a_queued_one_follows)
+{
+    struct stack stack;
+    char state[32], id[32];
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t first = stack_submit(&stack, "examples/adventure.json", NULL);
+    int64_t second = stack_submit(&stack, "examples/adventure.json", SMALL);
+    stack_pause(1500);
+    (void)snprintf(id, sizeof id, "%lld", (long long)first);
+    const char *const words[] = {"cancel", id, NULL};
+    ck_assert_int_eq(stack_pal(&stack, NULL, words), 0);
+    stack_wait(&stack, first, 10, state);
+    ck_assert_str_eq(state, "cancelled");
+    stack_wait(&stack, second, 90, state);
+    ck_assert_str_eq(state, "succeeded");
+    verify(&stack, second);
+    stack_remove(&stack);
+}
+END_TEST
+
+START_TEST(a_bad_job_is_refused_with_pointers)
+{
+    struct stack stack;
+    char path[256];
+    AUTO(buf) out = {0};
+    stack_make(&stack);
+    stack_up(&stack);
+    (void)snprintf(path, sizeof path, "%s/examples/adventure.json", PAL_SOURCE_DIR);
+    const char *const words[] = {"submit", path, "--set", "trainer.lr=7", "--set", "rollout.group_size=1", NULL};
+    ck_assert_int_eq(stack_pal(&stack, &out, words), 1);
+    ck_assert_ptr_nonnull(strstr(buf_chars(&out), "/trainer/lr"));
+    ck_assert_ptr_nonnull(strstr(buf_chars(&out), "/rollout/group_size"));
+    stack_remove(&stack);
+}
+END_TEST
+
+START_TEST(two_stacks_run_side_by_side)
+{
+    struct stack one, two;
+    char state[32];
+    stack_make(&one);
+    stack_make(&two);
+    stack_up(&one);
+    stack_up(&two);
+    const char *const again[] = {"up", "--detach", "--port", "0", NULL};
+    ck_assert_int_eq(stack_pal(&one, NULL, again), 1); /* one stack per state directory */
+    int64_t a = stack_submit(&one, "examples/adventure.json", SMALL),
+            b = stack_submit(&two, "examples/adventure.json", SMALL);
+    stack_wait(&one, a, 120, state);
+    ck_assert_str_eq(state, "succeeded");
+    stack_wait(&two, b, 120, state);
+    ck_assert_str_eq(state, "succeeded");
+    stack_remove(&one);
+    stack_remove(&two);
+}
+END_TEST
+
+static void kill_service(const struct stack *stack, const char *service)
+{
+    int pid = stack_pid(stack, service);
+    ck_assert_int_gt(pid, 0);
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+}
+
+/* every service is killed once while a job runs; the job ends well and the ledger holds */
+START_TEST(killed_services_come_back)
+{
+    struct stack stack;
+    char state[32];
+    static const char *const services[] = {"rollout", "env", "trainer"};
+    const char *sets[32] = {0};
+    size_t n = 0;
+    while (SMALL[n]) {
+        sets[n] = SMALL[n];
+        n++;
+    }
+    sets[n] = "trainer.updates=120";
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    for (size_t i = 0; i < 3; i++) {
+        stack_pause(2000);
+        kill_service(&stack, services[i]);
+    }
+    stack_wait(&stack, job, 120, state);
+    ck_assert_str_eq(state, "succeeded");
+    verify(&stack, job);
+    stack_remove(&stack);
+}
+END_TEST
+
+START_TEST(ctrl_c_stops_a_foreground_stack)
+{
+    struct stack stack;
+    stack_make(&stack);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        (void)!freopen("/dev/null", "w", stdout);
+        (void)execl(PAL_BIN_DIR "/pal", "pal", "--state", stack.state, "up", "--port", "0", (char *)NULL);
+        _exit(127);
+    }
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/gateway.port", stack.state);
+    for (int i = 0; i < 400 && access(path, R_OK) != 0; i++) stack_pause(50);
+    ck_assert_int_eq(kill(pid, SIGINT), 0);
+    int status = 0;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    stack_remove(&stack);
+}
+END_TEST
+
+START_TEST(a_process_environment_is_played)
+{
+    struct stack stack;
+    char state[32], command[512];
+    (void)snprintf(command, sizeof command, "environments.0.command=[\"python3\", \"%s/examples/environments/guess.py\"]",
+                   PAL_SOURCE_DIR);
+    const char *const sets[] = {command,
+                                "environments.0.slots=8",
+                                "policy.warmstart.demonstrations=80",
+                                "policy.warmstart.updates=60",
+                                "trainer.updates=15",
+                                "trainer.groups_per_update=4",
+                                "evaluation.episodes=20",
+                                "evaluation.every=0",
+                                NULL};
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/guess.json", sets);
+    stack_wait(&stack, job, 120, state);
+    ck_assert_str_eq(state, "succeeded");
+    verify(&stack, job);
+    stack_remove(&stack);
+}
+END_TEST
+
+/* the demo's job, cut short: success on held-out tasks rises */
+START_TEST(a_short_run_learns)
+{
+    struct stack stack;
+    char state[32];
+    const char *const sets[] = {"trainer.updates=150", "evaluation.every=0", NULL};
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    stack_wait(&stack, job, 200, state);
+    ck_assert_str_eq(state, "succeeded");
+    double before = success_at(&stack, job, 1), after = success_at(&stack, job, 0);
+    (void)printf("short run: %.3f -> %.3f\n", before, after);
+    ck_assert_double_gt(after, before + 0.1);
+    verify(&stack, job);
+    stack_remove(&stack);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("stack");
+    TCase *tcase = tcase_create("stack");
+    tcase_set_timeout(tcase, 280);
+    tcase_add_test(tcase, a_job_goes_through_all_processes);
+    tcase_add_test(tcase, turn_refresh_and_late_drop_run_too);
+    tcase_add_test(tcase, a_job_is_cancelled_and_a_queued_one_follows);
+    tcase_add_test(tcase, a_bad_job_is_refused_with_pointers);
+    tcase_add_test(tcase, two_stacks_run_side_by_side);
+    tcase_add_test(tcase, killed_services_come_back);
+    tcase_add_test(tcase, ctrl_c_stops_a_foreground_stack);
+    tcase_add_test(tcase, a_process_environment_is_played);
+    tcase_add_test(tcase, a_short_run_learns);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
