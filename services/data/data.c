@@ -79,6 +79,7 @@ static err_t connect_ledger(struct data *data)
         TRY(store_take_epoch(data->store, &data->epoch));
         log_info("data epoch %lu", (unsigned long)data->epoch);
     }
+    TRY(store_plan_by_key(data->store));
     return jobs_load(data);
 }
 

@@ -119,7 +119,7 @@ err_t store_simple(struct store *store, const char *sql, int ms, PGresult **ret)
 {
     if (!store_alive(store)) return err_set(ERR_unavailable, "the connection to PostgreSQL was lost before");
     char what[48];
-    (void)snprintf(what, sizeof what, "%s", sql);
+    (void)snprintf(what, sizeof what, "%.*s", (int)sizeof what - 1, sql); /* for errors: its beginning */
     PGresult *result = NULL;
     TRY(store_answer(store, PQsendQuery(store->conn, sql), what, ms, &result));
     if (ret)
@@ -152,6 +152,12 @@ err_t store_open(struct store **ret, const char *conninfo)
     *ret = store;
     store = NULL;
     return ERR_ok;
+}
+
+err_t store_plan_by_key(struct store *store)
+{
+    return store_simple(store, "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
+                        STORE_STATEMENT_MS, NULL);
 }
 
 void store_free(struct store **store)

@@ -22,6 +22,9 @@ struct store;
 
 /* conninfo: libpq's "host=/run/dir dbname=palaestra user=pal". All statements of the tables are prepared on first use. */
 err_t store_open(struct store **ret, const char *conninfo) MUST_USE;
+/* For a connection whose statements all go by key: prepared while tables are small, plans would otherwise scan and hash, and
+ * stay so when the tables have grown (foreign-key checks likewise). */
+err_t store_plan_by_key(struct store *store) MUST_USE;
 void store_close(struct store **store);
 void store_free(struct store **store);       /* the same, for AUTO_PTR(store) */
 bool store_alive(const struct store *store); /* false after the connection was lost */
