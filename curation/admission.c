@@ -24,8 +24,3 @@ int64_t admission_age(int64_t update, int64_t oldest_version)
 {
     return update - 1 - oldest_version;
 }
-
-bool admission_stale(int64_t update, int64_t oldest_version, int64_t max_staleness, int64_t newest_version)
-{
-    return oldest_version < admission_min_version(update, max_staleness, newest_version);
-}

@@ -23,7 +23,4 @@ int64_t admission_min_version(int64_t update, int64_t max_staleness, int64_t new
 /* Updates between the version of the oldest token and the weights the consuming update starts from; 0 is on-policy. */
 int64_t admission_age(int64_t update, int64_t oldest_version);
 
-/* Too old to be consumed by this update, whose weights have version newest_version? */
-bool admission_stale(int64_t update, int64_t oldest_version, int64_t max_staleness, int64_t newest_version);
-
 #endif

@@ -202,7 +202,7 @@ static err_t read_targets(const struct shape *s, uint8_t *target)
 {
     uint32_t targets = 0;
     for (uint32_t i = 0; i < s->count; i++) {
-        target[i] = s->bits[i / 8] >> (i % 8) & 1u;
+        target[i] = (uint8_t)((unsigned)s->bits[i / 8] >> (i % 8) & 1u);
         targets += target[i];
     }
     if (s->count % 8 && s->bits[s->count / 8] >> (s->count % 8)) return err_set(ERR_malformed, "target bits past the end");

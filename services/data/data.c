@@ -8,6 +8,7 @@
 
 #define RETRY_FIRST_MS 100
 #define RETRY_LAST_MS  5000
+#define ANALYZE_FIRST  128 /* episodes */
 
 uint64_t data_now_ms(const struct data *data)
 {
@@ -164,6 +165,15 @@ static double wall_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
 }
 
+/* Query plans made while a job is small are slow when it has grown. */
+static void analyze(struct data *data, struct plan *plan)
+{
+    if (!plan || plan->written < plan->analyze_at) return;
+    plan->analyze_at = plan->written < ANALYZE_FIRST ? ANALYZE_FIRST : 2 * plan->written;
+    err_t err = store_analyze(data->store);
+    if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "statistics of the ledger");
+}
+
 void data_turn(struct data *data)
 {
     if (!data->store) {
@@ -180,6 +190,7 @@ void data_turn(struct data *data)
     }
     data->in_transaction = false;
     data->written_episodes += ends;
+    if (data->plan) data->plan->written += ends;
     for (size_t i = 0; i < data->saying_count; i++) {
         const struct saying *saying = &data->sayings[i];
         err_t err = bus_send(data->bus, saying->peer, saying->id, saying->message);
@@ -187,6 +198,7 @@ void data_turn(struct data *data)
     }
     if (ends) data->ack_ms = wall_ms() - start;
     drop_turn(data);
+    if (ends) analyze(data, data->plan);
 }
 
 /* ---- messages ---- */

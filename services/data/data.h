@@ -110,6 +110,15 @@ err_t grant_pinned(struct data *data, enum group_source source, size_t task, int
 void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done);
 void finish_expired(struct data *data);
 void finish_worker(struct data *data, const char *identity, enum outcome outcome);
+/* A decision row of this turn; inputs is JSON (NULL: ERR_memory). */
+err_t finish_decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
+                    const char *inputs) MUST_USE;
+/* Tells the worker to drop an attempt that has ended here. */
+void finish_revoke(struct data *data, const struct slot *slot);
+/* late.c */
+void late_mark(struct data *data);
+bool late_is_stale(const struct group *group);
+err_t late_drop(struct data *data, struct group *group, const char *why) MUST_USE;
 /* batch.c */
 err_t batch_advance(struct data *data) MUST_USE; /* answers open batch requests */
 void batch_update_done(struct data *data, const char *peer, const struct wire_update_done *done);

@@ -33,11 +33,12 @@ static void forget(struct plan *plan, struct evaluation *evaluation)
     free(evaluation);
 }
 
-static err_t by_level(struct data *data, int64_t version, struct buf *out)
+static err_t by_level(struct data *data, const struct evaluation *evaluation, struct buf *out)
 {
     struct store_level *levels = NULL;
     size_t count = 0;
-    TRY(store_evaluation_levels(data->store, data->plan->job, version, &data->arena, &levels, &count));
+    TRY(store_evaluation_levels(data->store, data->plan->job, evaluation->lineage, evaluation->version, &data->arena, &levels,
+                                &count));
     TRY(buf_text(out, "{"));
     for (size_t i = 0; i < count; i++)
         TRY(buf_printf(out, "%s\"%lld\": {\"done\": %lld, \"successes\": %lld}", i ? ", " : "", (long long)levels[i].level,
@@ -53,7 +54,7 @@ err_t evaluate_close(struct data *data, struct evaluation *evaluation)
     TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
     AUTO(buf) levels = {0};
-    TRY(by_level(data, evaluation->version, &levels));
+    TRY(by_level(data, evaluation, &levels));
     const struct store_evaluation row = {
         .lineage = evaluation->lineage,
         .version = evaluation->version,

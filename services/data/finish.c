@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static err_t decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
+err_t finish_decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
                     const char *inputs)
 {
     bool good = inputs != NULL;
@@ -60,7 +60,7 @@ static err_t judge(struct data *data, struct group *group)
     TRY(close_row(data, group, "closed", group->signal ? "signal" : "no_signal"));
     const char *inputs = arena_printf(&data->arena, "{\"task\": %lld, \"update\": %lld, \"done\": %zu, \"reward_sum\": %.9g}",
                                       (long long)plan->tasks[group->task].id, (long long)group->update_for, n, sum);
-    return decide(data, "group", group->id, advantage_name((enum advantage)plan->spec.trainer.advantage),
+    return finish_decide(data, "group", group->id, advantage_name((enum advantage)plan->spec.trainer.advantage),
                   group->signal ? "signal" : "no_signal", inputs);
 }
 
@@ -71,7 +71,7 @@ static err_t quarantine(struct data *data, struct plan_task *task)
     TRY(store_task_quarantine(data->store, data->plan->job, task->id));
     const char *inputs =
         arena_printf(&data->arena, "{\"task\": %lld, \"void_groups\": %d}", (long long)task->id, CLOSE_VOIDS_TO_QUARANTINE);
-    TRY(decide(data, "task", task->id, "quarantine", "quarantined", inputs));
+    TRY(finish_decide(data, "task", task->id, "quarantine", "quarantined", inputs));
     return store_job_event(data->store, data->plan->job, "quarantine",
                            "three void groups in a row: the task is not drawn again", inputs);
 }
@@ -84,7 +84,7 @@ static err_t void_group(struct data *data, struct group *group)
     TRY(close_row(data, group, "void", "void"));
     const char *inputs = arena_printf(&data->arena, "{\"task\": %lld, \"size\": %zu, \"done\": %zu, \"needs\": %zu}",
                                       (long long)task->id, group->size, group->done, close_needs(group->size));
-    TRY(decide(data, "group", group->id, "close", "void", inputs));
+    TRY(finish_decide(data, "group", group->id, "close", "void", inputs));
     plan->voided++;
     if (++task->void_streak >= CLOSE_VOIDS_TO_QUARANTINE && !task->quarantined && close_quarantines(task->void_streak))
         TRY(quarantine(data, task));
@@ -124,7 +124,7 @@ static err_t refill(struct data *data, struct group *group)
     if (plan->refilled >= 3 * plan->spec.trainer.groups_per_update) return judge(data, group);
     plan->refilled++;
     TRY(close_row(data, group, "closed", "refilled"));
-    TRY(decide(data, "group", group->id, "refill", "refilled",
+    TRY(finish_decide(data, "group", group->id, "refill", "refilled",
                arena_printf(&data->arena, "{\"update\": %lld, \"drawn\": %lld}", (long long)group->update_for,
                             (long long)plan->refilled)));
     TRY(grant_fresh(data, group->update_for, group->id));
@@ -166,6 +166,7 @@ static err_t close_group(struct data *data, struct group *group)
         plan_remove_group(plan, group);
         return ERR_ok;
     }
+    if (late_is_stale(group)) return late_drop(data, group, "played with weights older than its leases allowed");
     group->state = GROUP_CLOSED;
     if (group->source == GROUP_DEMONSTRATION) {
         plan->demonstrations_open--;
@@ -196,7 +197,7 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
     bool good = true;
     WRITES_ADD(data->writes.ends, row, good);
     if (!good) return ERR_memory;
-    TRY(decide(data, "episode", slot->episode, "retry", again ? "again" : "void",
+    TRY(finish_decide(data, "episode", slot->episode, "retry", again ? "again" : "void",
                arena_printf(&data->arena, "{\"outcome\": \"%s\", \"attempt\": %lld, \"of_class\": %d}", outcome_name(outcome),
                             (long long)slot->attempt, slot->failures[outcome])));
     if (again) {
@@ -284,8 +285,7 @@ void finish_episodes(struct data *data, const char *peer, const struct wire_epis
     data_say(data, peer, NULL, WIRE_episodes_ack, ack);
 }
 
-/* Tells the worker to drop an attempt that has ended here. */
-static void tell_worker(struct data *data, const struct slot *slot)
+void finish_revoke(struct data *data, const struct slot *slot)
 {
     uint64_t *episode = arena_array(&data->arena, uint64_t, 1);
     struct wire_lease_revoke *message = arena_array(&data->arena, struct wire_lease_revoke, 1);
@@ -307,7 +307,7 @@ static void end_leases(struct data *data, bool (*ends)(const struct slot *slot, 
                 struct slot *slot = &g->slots[i];
                 if (slot->state != SLOT_LEASED || !ends(slot, ctx)) continue;
                 found = true;
-                if (tell) tell_worker(data, slot);
+                if (tell) finish_revoke(data, slot);
                 data_fail(data, fail_attempt(data, slot, outcome,
                                              outcome == OUTCOME_timeout ? "the lease ran out" : "its worker went away"));
             }
@@ -325,35 +325,11 @@ static bool is_of(const struct slot *slot, const void *ctx)
     return strcmp(slot->worker, ctx) == 0;
 }
 
-/* A slot that keeps its whole update waiting past straggler_ms ends as timeout. */
-static void mark_stragglers(struct data *data)
-{
-    struct plan *plan = data->plan;
-    uint64_t now = data_now_ms(data);
-    size_t waited_for = (size_t)plan->spec.trainer.groups_per_update;
-    int64_t next = plan->updates_done + 1;
-    if (plan_closed_for(plan, next) == 0) return;
-    bool wait = false;
-    for (size_t i = 0; i < DATA_PEERS; i++) wait |= data->peers[i].waits && data->peers[i].wanted_update == next;
-    for (struct group *g = plan->groups; g; g = g->next) {
-        if (g->source != GROUP_FRESH || g->state != GROUP_OPEN || g->update_for != next) continue;
-        if (!wait || plan_closed_for(plan, next) + 1 < waited_for)
-            g->complete_ms = 0;
-        else if (g->complete_ms == 0)
-            g->complete_ms = now;
-        if (g->complete_ms == 0 || now - g->complete_ms < (uint64_t)plan->spec.trainer.straggler_ms) continue;
-        for (size_t i = 0; i < g->size; i++) {
-            if (g->slots[i].state == SLOT_LEASED) g->slots[i].deadline_ms = now;
-        }
-        g->complete_ms = now;
-    }
-}
-
 void finish_expired(struct data *data)
 {
     if (!data->plan || !data->plan->running) return;
     uint64_t now = data_now_ms(data);
-    mark_stragglers(data);
+    late_mark(data);
     end_leases(data, is_due, &now, OUTCOME_timeout, true);
 }
 

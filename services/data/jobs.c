@@ -217,7 +217,7 @@ err_t jobs_end(struct data *data, const char *state, const char *reason)
     TRY(data_begin(data));
     if (writes_any(&data->writes)) TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
-    TRY(store_group_abandon(data->store, plan->job, -1));
+    TRY(store_group_abandon(data->store, plan->job, STORE_GROUP_ALL));
     TRY(store_evaluation_abandon(data->store, plan->job, -1));
     TRY(store_job_set_state(data->store, plan->job, state, reason));
     TRY(event(data, plan->job, state, reason));

@@ -110,7 +110,7 @@ static err_t load_evaluations(struct data *data, struct plan *plan)
                                  .version = rows[i].version,
                                  .episodes = (size_t)rows[i].episodes};
         plan->evaluations = e;
-        TRY(store_evaluation_levels(data->store, plan->job, e->version, &data->arena, &levels, &n));
+        TRY(store_evaluation_levels(data->store, plan->job, e->lineage, e->version, &data->arena, &levels, &n));
         for (size_t k = 0; k < n; k++) {
             e->done += (size_t)levels[k].done;
             e->successes += (size_t)levels[k].successes;
@@ -118,6 +118,12 @@ static err_t load_evaluations(struct data *data, struct plan *plan)
         for (struct group *g = plan->groups; g; g = g->next)
             e->open += g->source == GROUP_EVALUATION && g->pin_version == e->version && g->state == GROUP_OPEN;
     }
+    struct store_evaluation newest;
+    err_t err = store_evaluation_newest(data->store, plan->job, plan->version, &newest);
+    if (err == ERR_not_found) return ERR_ok;
+    TRY(err);
+    plan->last_evaluated = newest.version;
+    plan->last_success = newest.done ? (double)newest.successes / (double)newest.done : 0;
     return ERR_ok;
 }
 

@@ -125,6 +125,8 @@ struct plan {
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;
     uint64_t moved_ms; /* last time anything was committed for it */
+    uint64_t written;    /* episodes whose ends were written since this mirror was read */
+    uint64_t analyze_at; /* `written` at which the ledger's statistics are taken again: each doubling */
 };
 
 err_t plan_new(struct plan **ret) MUST_USE;

@@ -44,9 +44,13 @@ static void acknowledge(struct data *data, const char *peer)
 
 static bool is_evaluated(const struct plan *plan, int64_t version)
 {
-    const struct job_evaluation *e = &plan->spec.evaluation;
-    if (e->episodes == 0 || version <= plan->last_evaluated) return false;
-    return version == 0 || version >= plan->spec.trainer.updates || (e->every > 0 && version % e->every == 0);
+    const struct job_evaluation *spec = &plan->spec.evaluation;
+    int64_t newest = plan->last_evaluated;
+    for (const struct evaluation *e = plan->evaluations; e; e = e->next) newest = e->version > newest ? e->version : newest;
+    if (spec->episodes == 0 || version <= newest) return false;
+    if (version == 0 || version >= plan->spec.trainer.updates) return true;
+    /* a skipped update publishes nothing: the first version at or past each multiple */
+    return spec->every > 0 && version / spec->every > (newest < 0 ? 0 : newest / spec->every);
 }
 
 static err_t publish(struct data *data, const struct wire_policy_published *published)

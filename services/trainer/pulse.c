@@ -16,7 +16,8 @@ void cycle_pulse(const struct cycle *cycle, struct service_pulse *pulse)
     pulse_counter(pulse, "updates_numeric", (double)n->numeric);
     pulse_counter(pulse, "tokens_trained", n->tokens_trained);
     pulse_counter(pulse, "busy_ms", n->busy_ms);
-    pulse_counter(pulse, "wait_ms", n->wait_ms);
+    double waits = a && a->idle_since_ns ? (double)(uv_hrtime() - a->idle_since_ns) / 1e6 : 0; /* now, not counted yet */
+    pulse_counter(pulse, "wait_ms", n->wait_ms + waits);
     pulse_counter(pulse, "checkpoint_ms", n->checkpoint_ms);
     pulse_counter(pulse, "checkpoints", (double)n->checkpoints);
     pulse_counter(pulse, "checkpoints_deleted", (double)n->checkpoints_deleted);

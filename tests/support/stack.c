@@ -124,7 +124,6 @@ void stack_remove(struct stack *stack)
 json_t *stack_get(const struct stack *stack, const char *path)
 {
     char command[600];
-    AUTO(buf) port = {0};
     (void)snprintf(command, sizeof command, "%s/gateway.port", stack->state);
     FILE *file = fopen(command, "re");
     ck_assert_ptr_nonnull(file);

@@ -156,8 +156,17 @@ err_t store_open(struct store **ret, const char *conninfo)
 
 err_t store_plan_by_key(struct store *store)
 {
-    return store_simple(store, "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
+    return store_simple(store,
+                        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+                        " SET enable_material = off",
                         STORE_STATEMENT_MS, NULL);
+}
+
+err_t store_analyze(struct store *store)
+{
+    return store_simple(store,
+                        "ANALYZE task, episode_group, episode, episode_payload, decision, batch, training_use, evaluation",
+                        STORE_STATEMENT_MS + STORE_GRACE_MS, NULL);
 }
 
 void store_free(struct store **store)

@@ -25,6 +25,9 @@ err_t store_open(struct store **ret, const char *conninfo) MUST_USE;
 /* For a connection whose statements all go by key: prepared while tables are small, plans would otherwise scan and hash, and
  * stay so when the tables have grown (foreign-key checks likewise). */
 err_t store_plan_by_key(struct store *store) MUST_USE;
+/* Statistics of the job tables now: prepared statements are planned again with them. Autovacuum looks once a minute, which is
+ * late for a job that wrote 50 000 episodes by then. */
+err_t store_analyze(struct store *store) MUST_USE;
 void store_close(struct store **store);
 void store_free(struct store **store);       /* the same, for AUTO_PTR(store) */
 bool store_alive(const struct store *store); /* false after the connection was lost */

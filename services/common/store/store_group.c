@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-enum { INSERT, CLOSE, LIST, COUNTS, DRAWN, ABANDON_EPISODES, ABANDON_GROUPS };
+enum { INSERT, CLOSE, LIST, COUNTS, DRAWN, ABANDON_EPISODES, ABANDON_GROUPS, DROP_EPISODES, DROP_GROUP };
 
 static const struct store_statement statements[] = {
     [INSERT] = {.name = "group_insert",
@@ -53,13 +53,23 @@ static const struct store_statement statements[] = {
                           .params = {STORE_INT8, STORE_INT8},
                           .text = "UPDATE episode e SET state = 'void', outcome = 'cancelled', ended_at = now()"
                                   " FROM episode_group g WHERE e.job = $1 AND g.job = e.job AND g.id = e.group_id"
-                                  " AND g.state = 'open' AND ($2 < 0 OR g.pin_version > $2)"
+                                  " AND g.state = 'open' AND ($2 < -1 OR g.pin_version > $2)"
                                   " AND e.state IN ('pending', 'leased')"},
     [ABANDON_GROUPS] = {.name = "group_abandon",
                         .doc = "voids open groups",
                         .params = {STORE_INT8, STORE_INT8},
                         .text = "UPDATE episode_group SET state = 'void', verdict = 'void', closed_at = now()"
-                                " WHERE job = $1 AND state = 'open' AND ($2 < 0 OR pin_version > $2)"},
+                                " WHERE job = $1 AND state = 'open' AND ($2 < -1 OR pin_version > $2)"},
+    [DROP_EPISODES] = {.name = "group_drop_episodes",
+                       .doc = "voids the open slots of a late group",
+                       .params = {STORE_INT8, STORE_INT8},
+                       .text = "UPDATE episode SET state = 'void', outcome = 'stale', ended_at = now()"
+                               " WHERE job = $1 AND group_id = $2 AND state IN ('pending', 'leased')"},
+    [DROP_GROUP] = {.name = "group_drop",
+                    .doc = "voids a late group",
+                    .params = {STORE_INT8, STORE_INT8},
+                    .text = "UPDATE episode_group SET state = 'void', verdict = 'stale', closed_at = now()"
+                            " WHERE job = $1 AND id = $2 AND state = 'open'"},
 };
 
 const struct store_table store_group_table = {"group", statements, sizeof statements / sizeof *statements};
@@ -207,14 +217,25 @@ err_t store_group_drawn(struct store *store, int64_t job, uint64_t *ret, size_t 
     return ERR_ok;
 }
 
-err_t store_group_abandon(struct store *store, int64_t job, int64_t pinned_past)
+static err_t with_episodes(struct store *store, int episodes, int groups, int64_t job, int64_t key)
 {
-    for (int which = ABANDON_EPISODES; which <= ABANDON_GROUPS; which++) {
+    const int both[] = {episodes, groups};
+    for (size_t i = 0; i < 2; i++) {
         AUTO(store_args) args = {0};
-        store_args_init(&args, &statements[which]);
+        store_args_init(&args, &statements[both[i]]);
         store_put_int(&args, job);
-        store_put_int(&args, pinned_past);
+        store_put_int(&args, key);
         TRY(store_run(store, &args, NULL));
     }
     return ERR_ok;
+}
+
+err_t store_group_abandon(struct store *store, int64_t job, int64_t pinned_past)
+{
+    return with_episodes(store, ABANDON_EPISODES, ABANDON_GROUPS, job, pinned_past);
+}
+
+err_t store_group_drop(struct store *store, int64_t job, int64_t group)
+{
+    return with_episodes(store, DROP_EPISODES, DROP_GROUP, job, group);
 }

@@ -45,7 +45,10 @@ struct store_group_counts {
 err_t store_group_counts(struct store *store, int64_t job, struct store_group_counts *ret) MUST_USE;
 /* Fresh groups planned per environment, [environments]. */
 err_t store_group_drawn(struct store *store, int64_t job, uint64_t *ret, size_t environments) MUST_USE;
-/* Voids what is open (pin >= 0: only groups pinned past that version) with the outcome cancelled. */
+/* Voids open groups that are pinned past a version, or all open ones, with the outcome cancelled. */
+#define STORE_GROUP_ALL (-2)
 err_t store_group_abandon(struct store *store, int64_t job, int64_t pinned_past) MUST_USE;
+/* One open group that came too late: void with verdict stale, its open slots void with outcome stale. */
+err_t store_group_drop(struct store *store, int64_t job, int64_t group) MUST_USE;
 
 #endif

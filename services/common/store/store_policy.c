@@ -2,7 +2,7 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { PUBLISH, COMMIT, CHECKPOINT, NEWEST, START, END, ABANDON, OPEN, LEVELS };
+enum { PUBLISH, COMMIT, CHECKPOINT, NEWEST, START, END, ABANDON, OPEN, NEWEST_RESULT, LEVELS };
 
 static const struct store_statement statements[] = {
     [PUBLISH] = {.name = "policy_publish",
@@ -50,14 +50,23 @@ static const struct store_statement statements[] = {
               .columns = {STORE_INT4, STORE_INT8, STORE_INT4},
               .text =
                   "SELECT lineage, version, episodes FROM evaluation WHERE job = $1 AND ended_at IS NULL ORDER BY version"},
+    [NEWEST_RESULT] = {.name = "evaluation_newest",
+                       .doc = "the result of the newest version that has one",
+                       .params = {STORE_INT8, STORE_INT8},
+                       .columns = {STORE_INT8, STORE_INT4, STORE_INT4},
+                       .text = "SELECT version, done, successes FROM evaluation WHERE job = $1 AND version <= $2"
+                               " AND done IS NOT NULL ORDER BY version DESC, lineage DESC LIMIT 1"},
     [LEVELS] = {.name = "evaluation_levels",
                 .doc = "results of a version by the tasks' level",
-                .params = {STORE_INT8, STORE_INT8},
+                .params = {STORE_INT8, STORE_INT8, STORE_INT8},
                 .columns = {STORE_INT4, STORE_INT8, STORE_INT8},
-                .text = "SELECT t.level, count(*), count(*) FILTER (WHERE e.reward >= 0.5) FROM episode_group g"
+                /* a version number comes again after a fork: only groups planned since this evaluation began are its own */
+                .text = "SELECT t.level, count(*), count(*) FILTER (WHERE e.reward >= 0.5) FROM evaluation v"
+                        " JOIN episode_group g ON g.job = v.job AND g.pin_version = v.version AND g.planned_at >= v.started_at"
                         " JOIN task t ON t.job = g.job AND t.id = g.task"
                         " JOIN episode e ON e.job = g.job AND e.group_id = g.id AND e.state = 'done'"
-                        " WHERE g.job = $1 AND g.pin_version = $2 AND g.state = 'closed' GROUP BY t.level ORDER BY t.level"},
+                        " WHERE v.job = $1 AND v.lineage = $2 AND v.version = $3 AND g.state = 'closed'"
+                        " GROUP BY t.level ORDER BY t.level"},
 };
 
 const struct store_table store_policy_table = {"policy", statements, sizeof statements / sizeof *statements};
@@ -177,12 +186,27 @@ err_t store_evaluation_open(struct store *store, int64_t job, struct arena *aren
     return ERR_ok;
 }
 
-err_t store_evaluation_levels(struct store *store, int64_t job, int64_t version, struct arena *arena,
+err_t store_evaluation_newest(struct store *store, int64_t job, int64_t version, struct store_evaluation *ret)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[NEWEST_RESULT]);
+    store_put_int(&args, job);
+    store_put_int(&args, version);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run_one(store, &args, &rows, "evaluation with a result"));
+    *ret = (struct store_evaluation){.version = store_get_int(&rows, 0, 0),
+                                     .done = store_get_int(&rows, 0, 1),
+                                     .successes = store_get_int(&rows, 0, 2)};
+    return ERR_ok;
+}
+
+err_t store_evaluation_levels(struct store *store, int64_t job, int64_t lineage, int64_t version, struct arena *arena,
                               struct store_level **ret, size_t *ret_count)
 {
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[LEVELS]);
     store_put_int(&args, job);
+    store_put_int(&args, lineage);
     store_put_int(&args, version);
     AUTO(store_rows) rows = {0};
     TRY(store_run(store, &args, &rows));

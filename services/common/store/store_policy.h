@@ -52,11 +52,13 @@ struct store_open_evaluation {
 /* Open evaluations by version. */
 err_t store_evaluation_open(struct store *store, int64_t job, struct arena *arena, struct store_open_evaluation **ret,
                             size_t *ret_count) MUST_USE;
+/* Version, done and successes of the newest ended evaluation of a version <= `version`; ERR_not_found when there is none. */
+err_t store_evaluation_newest(struct store *store, int64_t job, int64_t version, struct store_evaluation *ret) MUST_USE;
 /* Per level of the evaluation's closed groups: level, done, successes. */
 struct store_level {
     int64_t level, done, successes;
 };
-err_t store_evaluation_levels(struct store *store, int64_t job, int64_t version, struct arena *arena,
+err_t store_evaluation_levels(struct store *store, int64_t job, int64_t lineage, int64_t version, struct arena *arena,
                               struct store_level **ret, size_t *ret_count) MUST_USE;
 
 #endif
