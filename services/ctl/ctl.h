@@ -55,6 +55,7 @@ bool stack_runs(const struct ctl *ctl, long *ret_pid);
 const char *ctl_text(const json_t *object, const char *key); /* "" when absent */
 double ctl_number(const json_t *object, const char *key);    /* 0 when absent */
 int watch_job(struct ctl *ctl, int64_t job, bool quiet);     /* until it ends; 0 when it succeeded */
+int print_json(const json_t *value);                         /* returns 0 */
 int print_episode(struct ctl *ctl, int64_t job, int64_t episode);
 
 #define COMMAND(name, function, arguments, doc) int command_##function(struct ctl *ctl);

@@ -101,9 +101,9 @@ void lineage_hello(struct data *data, struct peer *trainer);
 err_t tasks_materialise(struct data *data, struct plan *plan) MUST_USE;
 /* grant.c */
 err_t grant_advance(struct data *data) MUST_USE;
-/* Plans a fresh group for an update; replaces: the group in whose place it is drawn, or -1. ERR_not_found when every task is
- * quarantined. */
-err_t grant_fresh(struct data *data, int64_t update, int64_t replaces) MUST_USE;
+/* Plans a fresh group for an update; replaces: the group in whose place it is drawn, or NULL. ERR_not_found when every task
+ * is quarantined. */
+err_t grant_fresh(struct data *data, int64_t update, const struct group *replaces) MUST_USE;
 /* Plans a group of one: an evaluation pinned to a version, or a demonstration. */
 err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version) MUST_USE;
 /* finish.c */

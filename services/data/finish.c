@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define REFILLS 3
+
 err_t finish_decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
                     const char *inputs)
 {
@@ -61,7 +63,7 @@ static err_t judge(struct data *data, struct group *group)
     const char *inputs = arena_printf(&data->arena, "{\"task\": %lld, \"update\": %lld, \"done\": %zu, \"reward_sum\": %.9g}",
                                       (long long)plan->tasks[group->task].id, (long long)group->update_for, n, sum);
     return finish_decide(data, "group", group->id, advantage_name((enum advantage)plan->spec.trainer.advantage),
-                  group->signal ? "signal" : "no_signal", inputs);
+                         group->signal ? "signal" : "no_signal", inputs);
 }
 
 static err_t quarantine(struct data *data, struct plan_task *task)
@@ -88,7 +90,7 @@ static err_t void_group(struct data *data, struct group *group)
     plan->voided++;
     if (++task->void_streak >= CLOSE_VOIDS_TO_QUARANTINE && !task->quarantined && close_quarantines(task->void_streak))
         TRY(quarantine(data, task));
-    if (group->source == GROUP_FRESH) return grant_fresh(data, group->update_for, group->id);
+    if (group->source == GROUP_FRESH) return grant_fresh(data, group->update_for, group);
     if (group->source == GROUP_DEMONSTRATION) plan->demonstrations_open--;
     return ERR_ok;
 }
@@ -113,21 +115,18 @@ static err_t close_evaluated(struct data *data, struct group *group, bool voided
     return ERR_ok;
 }
 
-/* Fills the place of a group without signal (DAPO), at most as often as groups_per_update * 3 for an update. */
+/* Another group takes the place of one without signal (DAPO), at most REFILLS times: 3 x groups_per_update for an update.
+ * The count of a place begins anew when the data manager restarts. */
 static err_t refill(struct data *data, struct group *group)
 {
     struct plan *plan = data->plan;
-    if (plan->refilled_for != group->update_for) {
-        plan->refilled_for = group->update_for;
-        plan->refilled = 0;
-    }
-    if (plan->refilled >= 3 * plan->spec.trainer.groups_per_update) return judge(data, group);
-    plan->refilled++;
+    if (group->refills >= REFILLS) return judge(data, group);
+    group->refills++;
     TRY(close_row(data, group, "closed", "refilled"));
-    TRY(finish_decide(data, "group", group->id, "refill", "refilled",
-               arena_printf(&data->arena, "{\"update\": %lld, \"drawn\": %lld}", (long long)group->update_for,
-                            (long long)plan->refilled)));
-    TRY(grant_fresh(data, group->update_for, group->id));
+    TRY(finish_decide(
+        data, "group", group->id, "refill", "refilled",
+        arena_printf(&data->arena, "{\"update\": %lld, \"refills\": %d}", (long long)group->update_for, group->refills)));
+    TRY(grant_fresh(data, group->update_for, group));
     plan_remove_group(plan, group);
     return ERR_ok;
 }
@@ -198,8 +197,8 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
     WRITES_ADD(data->writes.ends, row, good);
     if (!good) return ERR_memory;
     TRY(finish_decide(data, "episode", slot->episode, "retry", again ? "again" : "void",
-               arena_printf(&data->arena, "{\"outcome\": \"%s\", \"attempt\": %lld, \"of_class\": %d}", outcome_name(outcome),
-                            (long long)slot->attempt, slot->failures[outcome])));
+                      arena_printf(&data->arena, "{\"outcome\": \"%s\", \"attempt\": %lld, \"of_class\": %d}",
+                                   outcome_name(outcome), (long long)slot->attempt, slot->failures[outcome])));
     if (again) {
         plan->retried++;
         slot->attempt++;

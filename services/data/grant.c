@@ -71,7 +71,7 @@ static err_t note_group(struct data *data, struct group *group)
     return good ? ERR_ok : ERR_memory;
 }
 
-err_t grant_fresh(struct data *data, int64_t update, int64_t replaces)
+err_t grant_fresh(struct data *data, int64_t update, const struct group *replaces)
 {
     struct plan *plan = data->plan;
     struct curriculum curriculum = {.seed = (uint64_t)plan->spec.seed,
@@ -86,10 +86,11 @@ err_t grant_fresh(struct data *data, int64_t update, int64_t replaces)
                        (size_t)plan->spec.rollout.group_size));
     plan->draws[draw.environment].drawn++;
     group->update_for = update;
-    group->replaces = replaces;
+    group->replaces = replaces ? replaces->id : -1;
+    group->refills = replaces ? replaces->refills : 0;
     group->min_version = admission_min_version(update, plan->spec.trainer.max_staleness, plan->published);
     plan->fresh++;
-    if (replaces >= 0) plan->replacements++;
+    if (replaces) plan->replacements++;
     return note_group(data, group);
 }
 
@@ -111,7 +112,7 @@ static err_t plan_next(struct data *data, bool *ret_more)
     int64_t update = admission_update(plan->fresh, 0, plan->replacements, plan->spec.trainer.groups_per_update);
     *ret_more = plan->published >= 0 && !plan->ending && update <= plan->spec.trainer.updates &&
                 admission_may_start(update, plan->updates_done, plan->spec.trainer.max_staleness);
-    return *ret_more ? grant_fresh(data, update, -1) : ERR_ok;
+    return *ret_more ? grant_fresh(data, update, NULL) : ERR_ok;
 }
 
 static err_t next_slot(struct data *data, struct slot **ret)

@@ -51,6 +51,7 @@ struct group {
     int64_t update_for, pin_version, min_version, replaces;
     uint64_t complete_ms; /* when all other groups of its update had closed; 0: not yet */
     size_t size, done, voided;
+    int refills; /* groups without signal that had this place before */
     struct slot slots[];
 };
 
@@ -117,14 +118,13 @@ struct plan {
     int64_t last_evaluated; /* newest version with an ended evaluation, -1 */
     double last_success;
     int64_t skipped_in_a_row;
-    int64_t refilled_for, refilled; /* replacements drawn for groups without signal, of this update */
-    const char *ending;             /* reason, once no further update is handed out */
-    bool end_said;                  /* the trainer was told */
+    const char *ending; /* reason, once no further update is handed out */
+    bool end_said;      /* the trainer was told */
     struct batch_figures figures;
     uint64_t episodes, tokens, retried, voided; /* since this process started */
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;
-    uint64_t moved_ms; /* last time anything was committed for it */
+    uint64_t moved_ms;   /* last time anything was committed for it */
     uint64_t written;    /* episodes whose ends were written since this mirror was read */
     uint64_t analyze_at; /* `written` at which the ledger's statistics are taken again: each doubling */
 };

@@ -82,6 +82,7 @@ START_TEST(turn_refresh_and_late_drop_run_too)
     sets[n++] = "trainer.advantage=rloo";
     sets[n++] = "trainer.minibatches=2";
     sets[n++] = "trainer.kl=0.01";
+    sets[n++] = "trainer.late=drop";
     sets[n] = "curation.refill=true";
     stack_make(&stack);
     stack_up(&stack);
@@ -210,10 +211,12 @@ END_TEST
 START_TEST(a_process_environment_is_played)
 {
     struct stack stack;
-    char state[32], command[512];
+    char state[32], command[512], file[512];
     (void)snprintf(command, sizeof command, "environments.0.command=[\"python3\", \"%s/examples/environments/guess.py\"]",
                    PAL_SOURCE_DIR);
+    (void)snprintf(file, sizeof file, "environments.0.tasks.file=%s/examples/environments/guess.jsonl", PAL_SOURCE_DIR);
     const char *const sets[] = {command,
+                                file,
                                 "environments.0.slots=8",
                                 "policy.warmstart.demonstrations=80",
                                 "policy.warmstart.updates=60",

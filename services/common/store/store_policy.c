@@ -61,12 +61,13 @@ static const struct store_statement statements[] = {
                 .params = {STORE_INT8, STORE_INT8, STORE_INT8},
                 .columns = {STORE_INT4, STORE_INT8, STORE_INT8},
                 /* a version number comes again after a fork: only groups planned since this evaluation began are its own */
-                .text = "SELECT t.level, count(*), count(*) FILTER (WHERE e.reward >= 0.5) FROM evaluation v"
-                        " JOIN episode_group g ON g.job = v.job AND g.pin_version = v.version AND g.planned_at >= v.started_at"
-                        " JOIN task t ON t.job = g.job AND t.id = g.task"
-                        " JOIN episode e ON e.job = g.job AND e.group_id = g.id AND e.state = 'done'"
-                        " WHERE v.job = $1 AND v.lineage = $2 AND v.version = $3 AND g.state = 'closed'"
-                        " GROUP BY t.level ORDER BY t.level"},
+                .text =
+                    "SELECT t.level, count(*), count(*) FILTER (WHERE e.reward >= 0.5) FROM evaluation v"
+                    " JOIN episode_group g ON g.job = v.job AND g.pin_version = v.version AND g.planned_at >= v.started_at"
+                    " JOIN task t ON t.job = g.job AND t.id = g.task"
+                    " JOIN episode e ON e.job = g.job AND e.group_id = g.id AND e.state = 'done'"
+                    " WHERE v.job = $1 AND v.lineage = $2 AND v.version = $3 AND g.state = 'closed'"
+                    " GROUP BY t.level ORDER BY t.level"},
 };
 
 const struct store_table store_policy_table = {"policy", statements, sizeof statements / sizeof *statements};
@@ -194,9 +195,8 @@ err_t store_evaluation_newest(struct store *store, int64_t job, int64_t version,
     store_put_int(&args, version);
     AUTO(store_rows) rows = {0};
     TRY(store_run_one(store, &args, &rows, "evaluation with a result"));
-    *ret = (struct store_evaluation){.version = store_get_int(&rows, 0, 0),
-                                     .done = store_get_int(&rows, 0, 1),
-                                     .successes = store_get_int(&rows, 0, 2)};
+    *ret = (struct store_evaluation){
+        .version = store_get_int(&rows, 0, 0), .done = store_get_int(&rows, 0, 1), .successes = store_get_int(&rows, 0, 2)};
     return ERR_ok;
 }
 
