@@ -107,4 +107,3 @@ int command_submit(struct ctl *ctl)
     json_decref(root);
     return watch ? watch_job(ctl, job, false) : 0;
 }
-

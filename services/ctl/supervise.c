@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -23,12 +24,14 @@
 
 struct service_row {
     const char *name;
+    int nice;
     size_t max_restarts;
     uint64_t window_ms, backoff_ms, backoff_most_ms, stop_ms;
 };
 
 static const struct service_row rows[] = {
-#define SERVICE(name, restarts, window, backoff, most, stop, doc) {name, restarts, (window)*1000u, backoff, most, stop},
+#define SERVICE(name, nice, restarts, window, backoff, most, stop, doc)                                                      \
+    {name, nice, restarts, (window)*1000u, backoff, most, stop},
 #include "services/ctl/services.def"
 #undef SERVICE
 };
@@ -193,6 +196,8 @@ static err_t start_child(struct supervisor *s, struct child *child)
         return err_set(ERR_io, "%s cannot be started: %s", argv[0], uv_strerror(code));
     }
     child->runs = true;
+    if (child->row->nice && setpriority(PRIO_PROCESS, (id_t)child->process.pid, child->row->nice) != 0)
+        say(s, "%s keeps the priority of the others: %s", child->row->name, strerror(errno));
     return ERR_ok;
 }
 

@@ -18,7 +18,7 @@
     "SET client_min_messages = warning; SET statement_timeout = " STORE_TEXT_OF(                                             \
         STORE_STATEMENT_MS) "; "                                                                                             \
                             "SET idle_in_transaction_session_timeout = " STORE_TEXT_OF(                                      \
-                                STORE_IDLE_MS) "; SET TimeZone = 'UTC'"
+                                STORE_IDLE_MS) "; SET TimeZone = 'UTC'; SET jit = off"
 
 struct store {
     PGconn *conn;
