@@ -1,7 +1,7 @@
 /* bench_stack: the demo's job through the real processes: time to 90 %, rates, CPU and memory of each process, REST latency.
  * Each figure stands beside its limit, both of this run. --updates N, --seed N; ends with one JSON object under --json. */
-#include <curl/curl.h>
 #include <ctype.h>
+#include <curl/curl.h>
 #include <dirent.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -11,15 +11,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define POLL_MS        40
-#define LATENCIES      20000
-#define PIDS           256
-#define SOLVED         0.9
-#define LIMIT_START_S  3.0
-#define LIMIT_REST_MS  20.0
-#define LIMIT_EPISODE  0.2 /* ms of CPU that are neither playing, nor learning, nor environment */
-#define LIMIT_SHARE    0.1
-#define LIMIT_TRAIN_S  120.0
+#define POLL_MS       40
+#define LATENCIES     20000
+#define PIDS          256
+#define SOLVED        0.9
+#define LIMIT_START_S 3.0
+#define LIMIT_REST_MS 20.0
+#define LIMIT_EPISODE 0.2 /* ms of CPU that are neither playing, nor learning, nor environment */
+#define LIMIT_SHARE   0.1
+#define LIMIT_TRAIN_S 120.0
 
 /* the parts of a stack, by the name of the process */
 static const struct {
@@ -70,7 +70,8 @@ static bool pal(const struct bench *bench, const char *words, char *ret, int siz
     if (!pipe) die("popen", command);
     char line[256] = "";
     if (fgets(line, sizeof line, pipe) && ret) (void)snprintf(ret, (size_t)size, "%s", line);
-    while (fgets(line, sizeof line, pipe)) {}
+    while (fgets(line, sizeof line, pipe)) {
+    }
     return pclose(pipe) == 0;
 }
 
@@ -302,9 +303,9 @@ static void print_processes(struct figures *f, json_t *out)
         if (parts[p].overhead) f->overhead_share += cpu / f->total_s;
         (void)printf("  %-14s %10.2f %7.1f%% %16.2f %10.1f\n", parts[p].part, cpu, 100 * cpu / f->total_s, cpu / wall,
                      f->last.peak_mib[p]);
-        (void)json_object_set_new(rows, parts[p].part,
-                                  json_pack("{s:f, s:f, s:f}", "cpu_s", cpu, "share", cpu / f->total_s, "peak_mib",
-                                            f->last.peak_mib[p]));
+        (void)json_object_set_new(
+            rows, parts[p].part,
+            json_pack("{s:f, s:f, s:f}", "cpu_s", cpu, "share", cpu / f->total_s, "peak_mib", f->last.peak_mib[p]));
     }
     (void)json_object_set_new(out, "processes", rows);
     (void)printf("\n");

@@ -262,7 +262,7 @@ err_t batch_advance(struct data *data)
 static err_t note_metrics(struct data *data, const struct wire_update_done *done)
 {
     struct plan *plan = data->plan;
-    const struct batch_figures *f = &plan->figures;
+    struct batch_figures *f = &plan->figures;
     struct store_metric *metrics = arena_array(&data->arena, struct store_metric, done->metrics_count + 16);
     if (!metrics) return ERR_memory;
     size_t n = 0;
@@ -272,19 +272,11 @@ static err_t note_metrics(struct data *data, const struct wire_update_done *done
         if (!metrics[n - 1].name) return ERR_memory;
     }
     if (f->update == done->update && f->episodes > 0) {
-        const struct store_metric own[] = {
-            {"success", f->success},
-            {"reward", f->reward},
-            {"no_signal_share", f->no_signal_share},
-            {"staleness_mean", f->staleness_mean},
-            {"staleness_max", f->staleness_max},
-            {"prompt_tokens", f->prompt_tokens},
-            {"action_tokens", f->action_tokens},
-            {"episodes", f->episodes},
-            {"groups_void", (double)plan->voided},
-            {"episodes_retried", (double)plan->retried},
-        };
-        for (size_t i = 0; i < sizeof own / sizeof *own; i++) metrics[n++] = own[i];
+        f->groups_void = (double)plan->voided;
+        f->episodes_retried = (double)plan->retried;
+#define FIGURE(name, doc) metrics[n++] = (struct store_metric){#name, f->name};
+#include "services/data/figures.def"
+#undef FIGURE
     }
     return n ? store_metric_insert(data->store, plan->job, done->lineage, done->update, metrics, n) : ERR_ok;
 }

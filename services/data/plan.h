@@ -78,8 +78,9 @@ struct queue {
 /* Figures of the batch that was handed out, for its metrics. */
 struct batch_figures {
     int64_t update;
-    double success, reward, no_signal_share, staleness_mean, staleness_max;
-    double prompt_tokens, action_tokens, episodes;
+#define FIGURE(name, doc) double name;
+#include "services/data/figures.def"
+#undef FIGURE
 };
 
 struct plan {

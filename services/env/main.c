@@ -126,15 +126,15 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     struct cluster_counters counters;
     cluster_read_counters(self->cluster, &counters);
     pulse->beat.job = self->job;
-#define COUNTER(name, doc) pulse_counter(pulse, "env_" #name, (double)counters.name);
+#define COUNTER(name, doc) pulse_counter(pulse, #name, (double)counters.name);
 #define GAUGE(name, doc)   COUNTER(name, doc)
 #include "services/env/counters.def"
 #undef COUNTER
 #undef GAUGE
     const struct bus_counters *bus = bus_stats(self->bus);
-    pulse_counter(pulse, "env_observations_lost", (double)self->outbox.lost);
-    pulse_counter(pulse, "env_bus_given_up", (double)bus->given_up);
-    pulse_counter(pulse, "env_bus_bad", (double)bus->bad);
+    pulse_counter(pulse, "observations_lost", (double)self->outbox.lost);
+    pulse_counter(pulse, "bus_given_up", (double)bus->given_up);
+    pulse_counter(pulse, "bus_bad", (double)bus->bad);
 }
 
 /* ---- life ---- */

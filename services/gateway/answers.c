@@ -15,44 +15,6 @@ static struct pending *take(struct gateway *gateway, uint64_t id)
     return NULL;
 }
 
-/* ---- Prometheus ---- */
-
-/* One sample: pal_SERVICE_NAME{identity="..."} value */
-static err_t sample(struct buf *out, const char *service, const char *identity, const char *name, double value)
-{
-    TRY(buf_printf(out, "# HELP pal_%s_%s docs/metrics.md\n# TYPE pal_%s_%s gauge\n", service, name, service, name));
-    return buf_printf(out, "pal_%s_%s{identity=\"%s\"} %.17g\n", service, name, identity, value);
-}
-
-static err_t prometheus(struct span json, struct buf *out)
-{
-    json_t *root = json_loadb((const char *)json.data, json.size, 0, NULL), *peer = NULL, *value = NULL;
-    const char *name = NULL;
-    size_t index = 0;
-    err_t err = ERR_ok;
-    json_object_foreach(json_object_get(root, "data"), name, value)
-    {
-        double number = json_is_boolean(value) ? json_is_true(value) : json_number_value(value);
-        if (err == ERR_ok) err = sample(out, "data", "data", name, number);
-    }
-    json_object_foreach(json_object_get(root, "job"), name, value)
-    {
-        if (err == ERR_ok && json_is_number(value)) err = sample(out, "job", "data", name, json_number_value(value));
-    }
-    json_array_foreach(json_object_get(root, "services"), index, peer)
-    {
-        if (strcmp(json_string_value(json_object_get(peer, "state")), "alive") != 0) continue;
-        json_object_foreach(json_object_get(peer, "counters"), name, value)
-        {
-            if (err == ERR_ok)
-                err = sample(out, json_string_value(json_object_get(peer, "service")),
-                             json_string_value(json_object_get(peer, "identity")), name, json_number_value(value));
-        }
-    }
-    json_decref(root);
-    return err;
-}
-
 /* ---- status ---- */
 
 static void answer_ready(struct gateway *gateway, struct web_request *request, struct span json)
@@ -80,7 +42,9 @@ static void answer_workers(struct web_request *request, struct span json)
 static void answer_metrics(struct web_request *request, struct span json)
 {
     AUTO(buf) text = {0};
-    err_t err = prometheus(json, &text);
+    json_t *root = json_loadb((const char *)json.data, json.size, 0, NULL);
+    err_t err = gateway_prometheus(root, &text);
+    json_decref(root);
     if (err == ERR_ok)
         web_reply(request, 200, "text/plain; version=0.0.4", buf_span(&text));
     else

@@ -1,4 +1,4 @@
-/* /openapi.json and docs/rest.md, both from routes.def. */
+/* /openapi.json and docs/rest.md from routes.def, docs/metrics.md from the tables of figures. */
 #include "services/gateway/gateway.h"
 
 #include <ctype.h>
@@ -72,5 +72,34 @@ err_t documents_rest(struct buf *out)
         for (const char *at = routes[i].doc; *at; at++) TRY(*at == '|' ? buf_text(out, "or") : buf_append(out, at, 1));
         TRY(buf_text(out, " |\n"));
     }
+    return ERR_ok;
+}
+
+/* The figures of an update: what the data manager and the trainer say about it. */
+static const struct {
+    const char *name, *doc;
+} figures[] = {
+#define FIGURE(name, doc) {#name, doc},
+#include "services/data/figures.def"
+#include "trainer/diagnostics.def"
+#undef FIGURE
+};
+
+err_t documents_metrics(struct buf *out)
+{
+    size_t count = 0;
+    const struct gateway_series *series = gateway_series(&count);
+    TRY(buf_text(out,
+                 "# Metrics\n\nMade from the tables in the code; a test compares.\n\n"
+                 "## Of each update\n\n"
+                 "`GET /v1/jobs/{id}/metrics`, table `metric` of the ledger, by (lineage, update). Episodes of the batch "
+                 "first, then\nthe trainer's.\n\n| name | |\n| --- | --- |\n"));
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        TRY(buf_printf(out, "| `%s` | %s |\n", figures[i].name, figures[i].doc));
+    TRY(buf_text(
+        out, "\n## Of the processes\n\n`GET /metrics` (Prometheus text); label `identity` is the process. The same values "
+             "are in\n`GET /v1/status`, with rates per second.\n\n| series | type | |\n| --- | --- | --- |\n"));
+    for (size_t i = 0; i < count; i++)
+        TRY(buf_printf(out, "| `pal_%s_%s` | %s | %s |\n", series[i].part, series[i].name, series[i].kind, series[i].doc));
     return ERR_ok;
 }

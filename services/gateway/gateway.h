@@ -7,6 +7,8 @@
 #include "services/common/store/store.h"
 #include "services/common/web/web.h"
 
+#include <jansson.h>
+
 #define GATEWAY_PORT         7878
 #define GATEWAY_ASK_MS       2000 /* status */
 #define GATEWAY_SUBMIT_MS    5000
@@ -74,11 +76,18 @@ void events_look(struct gateway *gateway);
 void events_progress(struct gateway *gateway, struct span status_json);
 void events_closed(void *ctx, struct web_request *request);
 void events_end(struct gateway *gateway);
+/* prometheus.c: the data manager's status document as Prometheus text */
+struct gateway_series {
+    const char *part, *name, *kind, *doc; /* pal_PART_NAME */
+};
+const struct gateway_series *gateway_series(size_t *ret_count);
+err_t gateway_prometheus(const json_t *status, struct buf *out) MUST_USE;
 /* transcript.c: adds "transcript": {...} to an episode's JSON */
 err_t transcript_add(struct store *store, int64_t job, int64_t episode, struct buf *json) MUST_USE;
 /* documents.c */
 err_t documents_openapi(struct buf *out) MUST_USE;
 err_t documents_rest(struct buf *out) MUST_USE;
+err_t documents_metrics(struct buf *out) MUST_USE;
 const struct web_route *gateway_routes(size_t *ret_count);
 
 #define ROUTE(method, path, handler, doc) void handle_##handler(void *ctx, struct web_request *request);

@@ -3,6 +3,7 @@
  * the same; every problem has its pointer; schema, document and examples are the committed ones. */
 #include "services/common/job/job.h"
 #include "services/common/job/table.h"
+#include "tests/support/document.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -239,35 +240,14 @@ START_TEST(overrides_name_what_is_wrong)
 }
 END_TEST
 
-static void compare_with(const char *path, const struct buf *made)
-{
-    AUTO(buf) committed = {0};
-    read_file(path, &committed);
-    ck_assert_msg(strcmp(buf_chars(&committed), buf_chars(made)) == 0, "%s is not what job.def says: PAL_UPDATE=1 writes it",
-                  path);
-}
-
-static void check_document(const char *path, const struct buf *made)
-{
-    if (getenv("PAL_UPDATE")) {
-        char full[1024];
-        (void)snprintf(full, sizeof full, "%s/%s", PAL_SOURCE_DIR, path);
-        FILE *file = fopen(full, "wb");
-        ck_assert_ptr_nonnull(file);
-        ck_assert_uint_eq(fwrite(made->data, 1, made->size, file), made->size);
-        (void)fclose(file);
-    }
-    compare_with(path, made);
-}
-
 START_TEST(documents_are_the_committed_ones)
 {
     AUTO(buf) schema = {0};
     AUTO(buf) document = {0};
     ck_assert_int_eq(job_schema(&schema), ERR_ok);
     ck_assert_int_eq(job_document(&document), ERR_ok);
-    check_document("docs/job.schema.json", &schema);
-    check_document("docs/job.md", &document);
+    document_check("docs/job.schema.json", &schema);
+    document_check("docs/job.md", &document);
 }
 END_TEST
 
