@@ -61,9 +61,9 @@ START_TEST(smallest_job_has_the_defaults)
     ck_assert_msg(p.err == ERR_ok, "%s", err_text());
     ck_assert_int_eq(p.spec.seed, 1);
     ck_assert_int_eq(p.spec.rollout.group_size, 8);
-    ck_assert_double_eq(p.spec.trainer.lr, 0.0006);
+    ck_assert_double_eq(p.spec.trainer.lr, 0.0004);
     ck_assert_double_eq(p.spec.trainer.beta2, 0.999);
-    ck_assert_int_eq(p.spec.trainer.importance.mode, JOB_IMPORTANCE_TIS);
+    ck_assert_int_eq(p.spec.trainer.importance.mode, JOB_IMPORTANCE_OFF);
     ck_assert(!p.spec.warmstart.on);
     ck_assert(p.spec.environments[0].tasks.generates);
     ck_assert_int_eq(p.spec.environments[0].tasks.generate.levels[0], 1);
