@@ -21,12 +21,13 @@ const struct gateway_series *gateway_series(size_t *ret_count)
 }
 
 /* One sample; identity tells apart several processes of a service. */
-static err_t sample(struct buf *out, const struct gateway_series *row, const char *identity, const json_t *value, bool *headed)
+static err_t sample(struct buf *out, const struct gateway_series *row, const char *identity, const json_t *value,
+                    bool *headed)
 {
     if (!json_is_number(value) && !json_is_boolean(value)) return ERR_ok;
     if (!*headed)
-        TRY(buf_printf(out, "# HELP pal_%s_%s %s\n# TYPE pal_%s_%s %s\n", row->part, row->name, row->doc, row->part, row->name,
-                       row->kind));
+        TRY(buf_printf(out, "# HELP pal_%s_%s %s\n# TYPE pal_%s_%s %s\n", row->part, row->name, row->doc, row->part,
+                       row->name, row->kind));
     *headed = true;
     double number = json_is_boolean(value) ? json_is_true(value) : json_number_value(value);
     return buf_printf(out, "pal_%s_%s{identity=\"%s\"} %.17g\n", row->part, row->name, identity, number);

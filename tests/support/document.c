@@ -26,6 +26,6 @@ void document_check(const char *path, const struct buf *made)
     for (size_t n = fread(chunk, 1, sizeof chunk, file); n > 0; n = fread(chunk, 1, sizeof chunk, file))
         ck_assert_int_eq(buf_append(&committed, chunk, n), ERR_ok);
     (void)fclose(file);
-    ck_assert_msg(strcmp(buf_chars(&committed), buf_chars(made)) == 0, "%s is not what the tables say: PAL_UPDATE=1 writes it",
-                  path);
+    ck_assert_msg(strcmp(buf_chars(&committed), buf_chars(made)) == 0,
+                  "%s is not what the tables say: PAL_UPDATE=1 writes it", path);
 }

@@ -25,8 +25,7 @@ START_TEST(openapi_has_every_route)
     ck_assert_int_eq(documents_openapi(&text), ERR_ok);
     json_t *root = json_loadb(buf_chars(&text), text.size, 0, NULL);
     ck_assert_ptr_nonnull(root);
-    for (size_t i = 0; i < count; i++)
-        ck_assert_ptr_nonnull(json_object_get(json_object_get(root, "paths"), routes[i].path));
+    for (size_t i = 0; i < count; i++) ck_assert_ptr_nonnull(json_object_get(json_object_get(root, "paths"), routes[i].path));
     json_decref(root);
 }
 END_TEST
@@ -35,11 +34,11 @@ END_TEST
 START_TEST(a_series_has_one_head)
 {
     AUTO(buf) text = {0};
-    json_t *status = json_pack("{s:{s:b, s:i}, s:n, s:[{s:s, s:s, s:s, s:{s:f}}, {s:s, s:s, s:s, s:{s:f}}, {s:s, s:s, s:s, s:{s:f}}]}",
-                               "data", "database", 1, "turns", 7, "job", "services", "service", "rollout", "identity", "a",
-                               "state", "alive", "counters", "slots", 4.0, "service", "rollout", "identity", "b", "state",
-                               "alive", "counters", "slots", 8.0, "service", "rollout", "identity", "c", "state", "gone",
-                               "counters", "slots", 9.0);
+    json_t *status =
+        json_pack("{s:{s:b, s:i}, s:n, s:[{s:s, s:s, s:s, s:{s:f}}, {s:s, s:s, s:s, s:{s:f}}, {s:s, s:s, s:s, s:{s:f}}]}",
+                  "data", "database", 1, "turns", 7, "job", "services", "service", "rollout", "identity", "a", "state",
+                  "alive", "counters", "slots", 4.0, "service", "rollout", "identity", "b", "state", "alive", "counters",
+                  "slots", 8.0, "service", "rollout", "identity", "c", "state", "gone", "counters", "slots", 9.0);
     ck_assert_ptr_nonnull(status);
     ck_assert_int_eq(gateway_prometheus(status, &text), ERR_ok);
     ck_assert_str_eq(buf_chars(&text),
