@@ -47,8 +47,8 @@ static void on_data(void *ctx, const char *peer, enum wire_id id, const void *me
     } else if (id == WIRE_heartbeat) {
         const struct wire_heartbeat *beat = message;
         for (size_t i = 0; i < beat->counters_count; i++) {
-            if (span_is(beat->counters[i].name, "env_seated")) stage->seated = beat->counters[i].value;
-            if (span_is(beat->counters[i].name, "env_children")) stage->children = beat->counters[i].value;
+            if (span_is(beat->counters[i].name, "seated")) stage->seated = beat->counters[i].value;
+            if (span_is(beat->counters[i].name, "children")) stage->children = beat->counters[i].value;
         }
         stage->beats++;
     } else if (id == WIRE_job_failed) {
