@@ -6,6 +6,13 @@
 
 #include <jansson.h>
 
+/* how much longer everything may take under a sanitizer */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STACK_SLOW 4
+#else
+#define STACK_SLOW 1
+#endif
+
 struct stack {
     char state[128];
     bool up;

@@ -258,7 +258,7 @@ int main(void)
 {
     Suite *suite = suite_create("stack");
     TCase *tcase = tcase_create("stack");
-    tcase_set_timeout(tcase, 280);
+    tcase_set_timeout(tcase, STACK_SLOW * 280);
     tcase_add_test(tcase, a_job_goes_through_all_processes);
     tcase_add_test(tcase, turn_refresh_and_late_drop_run_too);
     tcase_add_test(tcase, a_job_is_cancelled_and_a_queued_one_follows);
