@@ -14,6 +14,8 @@
 
 #define WORDS 64
 
+static char folder[64] = "/tmp/pal-stack-XXXXXX"; /* the states of this program's tests lie in it */
+
 double stack_clock(void)
 {
     struct timespec now;
@@ -29,7 +31,7 @@ void stack_pause(long ms)
 
 void stack_make(struct stack *stack)
 {
-    (void)snprintf(stack->state, sizeof stack->state, "/tmp/pal-stack-XXXXXX");
+    (void)snprintf(stack->state, sizeof stack->state, "%s/XXXXXX", folder);
     ck_assert_ptr_nonnull(mkdtemp(stack->state));
     stack->up = false;
 }
@@ -190,4 +192,30 @@ int stack_pid(const struct stack *stack, const char *service)
     }
     json_decref(rows);
     return pid;
+}
+
+/* A test that failed ended before its stack_remove: says what its services said last, and stops them. */
+static void sweep(void)
+{
+    char command[512];
+    (void)snprintf(command, sizeof command,
+                   "for d in %s/*/; do [ -d \"$d\" ] || continue; echo \"left behind: $d\"; tail -n 6 \"$d\"logs/*.log; "
+                   "'%s/pal' --state \"${d%%/}\" down; done; rm -rf '%s'",
+                   folder, PAL_BIN_DIR, folder);
+    (void)fflush(stdout);
+    if (system(command) != 0) (void)fprintf(stderr, "%s may not be gone\n", folder);
+}
+
+int stack_run(Suite *suite)
+{
+    if (!mkdtemp(folder)) {
+        perror(folder);
+        return 1;
+    }
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    sweep();
+    return failed == 0 ? 0 : 1;
 }

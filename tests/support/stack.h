@@ -4,6 +4,7 @@
 
 #include "services/common/base/buf.h"
 
+#include <check.h>
 #include <jansson.h>
 
 /* how much longer everything may take under a sanitizer */
@@ -18,7 +19,10 @@ struct stack {
     bool up;
 };
 
-/* A fresh state directory under /tmp; nothing runs yet. */
+/* Runs a suite; stacks that failed tests left behind are stopped and removed after it. Returns the exit code for main. */
+int stack_run(Suite *suite);
+
+/* A fresh state directory; nothing runs yet. */
 void stack_make(struct stack *stack);
 void stack_up(struct stack *stack);
 /* Stops it, checks that nothing of it runs or lies in shared memory any more, removes the directory. */

@@ -269,9 +269,5 @@ int main(void)
     tcase_add_test(tcase, a_process_environment_is_played);
     tcase_add_test(tcase, a_short_run_learns);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return stack_run(suite);
 }
