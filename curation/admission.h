@@ -17,7 +17,8 @@ int64_t admission_update(int64_t planned, int64_t voided, int64_t replaced, int6
 /* May a group of update g start now? (g - 1) - updates_done <= max_staleness. */
 bool admission_may_start(int64_t update, int64_t updates_done, int64_t max_staleness);
 
-/* The oldest version a lease of this group may be played with: min(g - 1 - max_staleness, newest published), at least 0. */
+/* The oldest version a lease of this group may be played with: min(g - 1 - max_staleness, version after the newest update
+ * recorded), at least 0. */
 int64_t admission_min_version(int64_t update, int64_t max_staleness, int64_t newest_version);
 
 /* Updates between the version of the oldest token and the weights the consuming update starts from; 0 is on-policy. */
