@@ -16,7 +16,7 @@
 
 #define ROLLOUT_POLICY_WAIT_MS 5000 /* for weights that a lease needs */
 #define ROLLOUT_ENV_SPARE_MS   3000 /* past the environment's own deadline */
-#define ROLLOUT_FLUSH_MS       10   /* ends and requests leave at most this often */
+#define ROLLOUT_FLUSH_MS       20   /* ends and requests leave at most this often */
 #define ROLLOUT_CHECK_EVERY    500  /* episodes between comparisons with the learner */
 
 enum seat_state {

@@ -158,14 +158,13 @@ err_t store_plan_by_key(struct store *store)
 {
     return store_simple(store,
                         "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
-                        " SET enable_material = off",
+                        " SET enable_material = off; SET plan_cache_mode = force_generic_plan",
                         STORE_STATEMENT_MS, NULL);
 }
 
 err_t store_analyze(struct store *store)
 {
-    return store_simple(store,
-                        "ANALYZE task, episode_group, episode, episode_payload, decision, batch, training_use, evaluation",
+    return store_simple(store, "ANALYZE task, episode_group, episode, batch, training_use, evaluation",
                         STORE_STATEMENT_MS + STORE_GRACE_MS, NULL);
 }
 
