@@ -194,6 +194,46 @@ int stack_pid(const struct stack *stack, const char *service)
     return pid;
 }
 
+void stack_verify(const struct stack *stack, int64_t job)
+{
+    char id[32];
+    AUTO(buf) out = {0};
+    (void)snprintf(id, sizeof id, "%lld", (long long)job);
+    const char *const words[] = {"verify", id, NULL};
+    ck_assert_msg(stack_pal(stack, &out, words) == 0, "%s", buf_chars(&out));
+}
+
+double stack_success(const struct stack *stack, int64_t job, bool first)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/v1/jobs/%lld/evaluations", (long long)job);
+    json_t *rows = stack_get(stack, path);
+    size_t count = json_array_size(rows);
+    ck_assert_uint_ge(count, 2);
+    const json_t *row = json_array_get(rows, first ? 0 : count - 1);
+    double rate = json_number_value(json_object_get(row, "successes")) / json_number_value(json_object_get(row, "done"));
+    json_decref(rows);
+    return rate;
+}
+
+double stack_metric(const struct stack *stack, int64_t job, const char *name)
+{
+    char path[160];
+    size_t i = 0, count = 0;
+    double most = 0;
+    (void)snprintf(path, sizeof path, "/v1/jobs/%lld/metrics?names=%s", (long long)job, name);
+    json_t *rows = stack_get(stack, path), *row = NULL;
+    json_array_foreach(rows, i, row)
+    {
+        const json_t *value = json_object_get(json_object_get(row, "values"), name);
+        if (!value) continue;
+        if (count++ == 0 || json_number_value(value) > most) most = json_number_value(value);
+    }
+    json_decref(rows);
+    ck_assert_msg(count > 0, "no update has the metric %s", name);
+    return most;
+}
+
 /* A test that failed ended before its stack_remove: says what its services said last, and stops them. */
 static void sweep(void)
 {

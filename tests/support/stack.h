@@ -37,6 +37,12 @@ int64_t stack_submit(const struct stack *stack, const char *file, const char *co
 void stack_wait(const struct stack *stack, int64_t job, int seconds, char *ret);
 /* The pid of a service, from /v1/workers; 0 when it is not alive. */
 int stack_pid(const struct stack *stack, const char *service);
+/* `pal verify` must hold. */
+void stack_verify(const struct stack *stack, int64_t job);
+/* Success on the held-out tasks at the first or the last evaluation. */
+double stack_success(const struct stack *stack, int64_t job, bool first);
+/* The largest value of a metric over the job's updates; there must be one. */
+double stack_metric(const struct stack *stack, int64_t job, const char *name);
 double stack_clock(void); /* seconds */
 void stack_pause(long ms);
 

@@ -25,28 +25,6 @@ static const char *const SMALL[] = {"policy.init.preset=tiny-0.1m",
                                     "trainer.lr=0.0003",
                                     NULL};
 
-static void verify(const struct stack *stack, int64_t job)
-{
-    char id[32];
-    AUTO(buf) out = {0};
-    (void)snprintf(id, sizeof id, "%lld", (long long)job);
-    const char *const words[] = {"verify", id, NULL};
-    ck_assert_msg(stack_pal(stack, &out, words) == 0, "%s", buf_chars(&out));
-}
-
-static double success_at(const struct stack *stack, int64_t job, size_t from_end)
-{
-    char path[64];
-    (void)snprintf(path, sizeof path, "/v1/jobs/%lld/evaluations", (long long)job);
-    json_t *rows = stack_get(stack, path);
-    size_t count = json_array_size(rows);
-    ck_assert_uint_ge(count, 2);
-    json_t *row = json_array_get(rows, from_end ? 0 : count - 1);
-    double rate = json_number_value(json_object_get(row, "successes")) / json_number_value(json_object_get(row, "done"));
-    json_decref(rows);
-    return rate;
-}
-
 START_TEST(a_job_goes_through_all_processes)
 {
     struct stack stack;
@@ -57,13 +35,38 @@ START_TEST(a_job_goes_through_all_processes)
     int64_t job = stack_submit(&stack, "examples/adventure.json", SMALL);
     stack_wait(&stack, job, 90, state);
     ck_assert_str_eq(state, "succeeded");
-    verify(&stack, job);
+    stack_verify(&stack, job);
     const char *const words[] = {"episode", "--last", "success", NULL};
     ck_assert_int_eq(stack_pal(&stack, &transcript, words), 0);
     ck_assert_ptr_nonnull(strstr(buf_chars(&transcript), "find gem"));
     const char *const commands[][3] = {
         {"status", NULL}, {"jobs", NULL}, {"show", "1", NULL}, {"doctor", NULL}, {"logs", "data", NULL}};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) ck_assert_int_eq(stack_pal(&stack, NULL, commands[i]), 0);
+    stack_remove(&stack);
+}
+END_TEST
+
+/* nothing runs ahead: what the sampler recorded is what the learner computes */
+START_TEST(on_policy_sampler_and_learner_agree)
+{
+    struct stack stack;
+    char state[32];
+    const char *sets[32] = {0};
+    size_t n = 0;
+    for (; SMALL[n]; n++) sets[n] = SMALL[n];
+    sets[n++] = "trainer.max_staleness=0";
+    sets[n++] = "trainer.old_policy=recompute";
+    sets[n] = "trainer.importance.mode=tis";
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    stack_wait(&stack, job, 90, state);
+    ck_assert_str_eq(state, "succeeded");
+    ck_assert_double_eq(stack_metric(&stack, job, "staleness_max"), 0);
+    ck_assert_double_gt(stack_metric(&stack, job, "own_targets"), 0);
+    ck_assert_double_lt(stack_metric(&stack, job, "own_gap_max"), 1e-4);
+    ck_assert_double_lt(stack_metric(&stack, job, "kl_first_pass"), 1e-8);
+    stack_verify(&stack, job);
     stack_remove(&stack);
 }
 END_TEST
@@ -89,7 +92,7 @@ START_TEST(turn_refresh_and_late_drop_run_too)
     int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
     stack_wait(&stack, job, 90, state);
     ck_assert_str_eq(state, "succeeded");
-    verify(&stack, job);
+    stack_verify(&stack, job);
     stack_remove(&stack);
 }
 END_TEST
@@ -110,7 +113,7 @@ START_TEST(a_job_is_cancelled_and_a_queued_one_follows)
     ck_assert_str_eq(state, "cancelled");
     stack_wait(&stack, second, 90, state);
     ck_assert_str_eq(state, "succeeded");
-    verify(&stack, second);
+    stack_verify(&stack, second);
     stack_remove(&stack);
 }
 END_TEST
@@ -181,7 +184,7 @@ START_TEST(killed_services_come_back)
     }
     stack_wait(&stack, job, 120, state);
     ck_assert_str_eq(state, "succeeded");
-    verify(&stack, job);
+    stack_verify(&stack, job);
     stack_remove(&stack);
 }
 END_TEST
@@ -230,7 +233,7 @@ START_TEST(a_process_environment_is_played)
     int64_t job = stack_submit(&stack, "examples/guess.json", sets);
     stack_wait(&stack, job, 120, state);
     ck_assert_str_eq(state, "succeeded");
-    verify(&stack, job);
+    stack_verify(&stack, job);
     stack_remove(&stack);
 }
 END_TEST
@@ -246,10 +249,10 @@ START_TEST(a_short_run_learns)
     int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
     stack_wait(&stack, job, 200, state);
     ck_assert_str_eq(state, "succeeded");
-    double before = success_at(&stack, job, 1), after = success_at(&stack, job, 0);
+    double before = stack_success(&stack, job, true), after = stack_success(&stack, job, false);
     (void)printf("short run: %.3f -> %.3f\n", before, after);
     ck_assert_double_gt(after, before + 0.1);
-    verify(&stack, job);
+    stack_verify(&stack, job);
     stack_remove(&stack);
 }
 END_TEST
@@ -260,6 +263,7 @@ int main(void)
     TCase *tcase = tcase_create("stack");
     tcase_set_timeout(tcase, STACK_SLOW * 280);
     tcase_add_test(tcase, a_job_goes_through_all_processes);
+    tcase_add_test(tcase, on_policy_sampler_and_learner_agree);
     tcase_add_test(tcase, turn_refresh_and_late_drop_run_too);
     tcase_add_test(tcase, a_job_is_cancelled_and_a_queued_one_follows);
     tcase_add_test(tcase, a_bad_job_is_refused_with_pointers);
