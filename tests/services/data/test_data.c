@@ -410,7 +410,8 @@ START_TEST(failures_are_retried_then_void)
     ck_assert_int_eq(ask("SELECT count(*) FROM episode WHERE job = $1 AND reward IS NOT NULL", 0), 0);
     ck_assert_int_eq(ask("SELECT count(*) FROM decision WHERE job = $1 AND rule = 'retry' AND verdict = 'again'", 0), 5);
     ck_assert_int_eq(ask("SELECT count(*) FROM decision WHERE job = $1 AND rule = 'retry' AND verdict = 'void'", 0), 2);
-    ck_assert_int_eq(ask("SELECT cardinality(failures) FROM episode WHERE job = $1 AND id = $2", (int64_t)first + 1) >= 3, 1);
+    ck_assert_int_eq(ask("SELECT cardinality(failures)::bigint FROM episode WHERE job = $1 AND id = $2", (int64_t)first + 1),
+                     4);
     /* a reward that is none, and an outcome that nobody knows, are poisoned: void at once */
     size_t before = worker->lease_count;
     worker_end(worker, lease_of(worker, first + 2), "ok", 1.5);
@@ -441,9 +442,10 @@ START_TEST(a_group_closes_with_enough)
     worker_play(worker, true);
     const struct batch *batch = fetch(trainer, 1);
     ck_assert_uint_eq(batch->count, 6);
-    ck_assert_int_eq(ask("SELECT cardinality(array_positions(advantage, NULL)) FROM episode_group WHERE job = $1 AND id = $2",
-                         (int64_t)worker->leases[0].group) >= 0,
-                     1);
+    ck_assert_int_eq(
+        ask("SELECT cardinality(array_positions(advantage, NULL))::bigint FROM episode_group WHERE job = $1 AND id = $2",
+            (int64_t)worker->leases[0].group),
+        2);
     ck_assert_int_eq(
         ask("SELECT done::bigint FROM episode_group WHERE job = $1 AND id = $2", (int64_t)worker->leases[0].group), 2);
 }
@@ -465,12 +467,12 @@ START_TEST(three_void_groups_quarantine_a_task)
     struct peer *gateway = join("gateway"), *trainer = join("trainer"), *worker = join("rollout");
     const struct job job = {.tasks = 3, .group_size = 2, .groups = 2, .updates = 50};
     begin(gateway, trainer, worker, &job);
-    worker_request(worker, 4);
+    worker_request(worker, 64);
     WAIT_FOR(&stage, worker->lease_count == 4);
     uint64_t task = worker->leases[0].task;
     int64_t update = 1;
     while (!ask("SELECT count(*) FROM task WHERE job = $1 AND id = $2 AND state = 'quarantined'", (int64_t)task)) {
-        worker_request(worker, 4);
+        worker_request(worker, 64);
         trainer_ask(trainer, update);
         size_t before = trainer->batch_count;
         WAIT_FOR(&stage, (play_but(worker, task), trainer->batch_count > before));
@@ -487,7 +489,7 @@ START_TEST(three_void_groups_quarantine_a_task)
     ck_assert_int_eq(ask("SELECT count(*) FROM job_event WHERE job = $1 AND kind = 'quarantine'", 0), 1);
     size_t first = worker->lease_count;
     for (int64_t last = update + 4; update < last; update++) {
-        worker_request(worker, 4);
+        worker_request(worker, 64);
         size_t before = trainer->batch_count;
         trainer_ask(trainer, update);
         WAIT_FOR(&stage, (play_but(worker, UINT64_MAX), trainer->batch_count > before));
@@ -606,7 +608,7 @@ START_TEST(leases_outlive_a_restart)
     WAIT_FOR(&stage, dead->lease_count == 4);
     dead->mute = true;
     stage_restart(&stage);
-    WAIT_FOR(&stage, worker->hellos_again == 1);
+    WAIT_FOR(&stage, worker->hellos_again > 0);
     worker_request(worker, 4);
     WAIT_FOR(&stage, worker->lease_count == 8); /* those of the worker that is not there any more */
     for (size_t i = 4; i < 8; i++) ck_assert_uint_eq(worker->leases[i].attempt, 1);
@@ -692,7 +694,7 @@ START_TEST(a_paused_job_hands_out_nothing)
     trainer_ask(trainer, 1);
     WAIT_FOR(&stage, worker_acked(worker)); /* what runs is played to its end and kept */
     stage_restart(&stage);
-    WAIT_FOR(&stage, trainer->hellos_again == 1 && worker->hellos_again == 1);
+    WAIT_FOR(&stage, trainer->hellos_again > 0 && worker->hellos_again > 0);
     command(gateway, stage.job, "priority", ""); /* a turn later */
     ck_assert(!has_batch(trainer, 1));
     command(gateway, stage.job, "resume", "");
