@@ -94,6 +94,14 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
     return note_group(data, group);
 }
 
+err_t grant_replacement(struct data *data, const struct group *replaces)
+{
+    err_t err = grant_fresh(data, replaces->update_for, replaces);
+    if (err != ERR_not_found) return err;
+    data->plan->hopeless = true; /* the caller still holds the plan: jobs_advance ends the job */
+    return ERR_ok;
+}
+
 err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version)
 {
     struct group *group = NULL;
@@ -160,7 +168,7 @@ err_t grant_advance(struct data *data)
         if (!peer->identity[0] || peer->gone || peer->demand == 0) continue;
         if (strcmp(peer->service, "rollout") != 0) continue;
         err_t err = grant_to(data, peer);
-        if (err == ERR_not_found) return jobs_end(data, "failed", "every training task is quarantined");
+        if (err == ERR_not_found) return jobs_end(data, "failed", JOBS_HOPELESS);
         TRY(err);
     }
     return ERR_ok;
