@@ -291,7 +291,7 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         const struct wire_batch_request *request = message;
         struct peer *p = data_peer(data, peer);
         if (!p || !data->plan || (uint64_t)data->plan->job != request->job || request->lineage != data->plan->lineage) return;
-        p->waits = true;
+        p->waits = p->asked = true;
         p->wanted_lineage = request->lineage;
         p->wanted_update = request->update;
     } else {

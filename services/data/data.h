@@ -30,6 +30,7 @@ struct peer {
     uint64_t granted; /* leases sent to it, in step with its own count */
     bool in_step;     /* its count is known */
     bool waits;       /* trainer: a batch request is open */
+    bool asked;       /* and was not looked up in the ledger yet */
     int64_t wanted_lineage, wanted_update;
     int64_t lineage, version; /* policy served */
     char digest[DIGEST_HEX_BYTES];
