@@ -110,6 +110,8 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
 err_t grant_replacement(struct data *data, const struct group *replaces) MUST_USE;
 /* Plans a group of one: an evaluation pinned to a version, or a demonstration. */
 err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version) MUST_USE;
+/* The leases of a worker last a whole term from now: it says hello again after this process started anew. */
+void grant_renew(struct data *data, const struct peer *worker);
 /* finish.c */
 void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done);
 void finish_expired(struct data *data);

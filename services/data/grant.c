@@ -45,6 +45,19 @@ static struct wire_lease lease_of(struct data *data, struct slot *slot, const st
     };
 }
 
+void grant_renew(struct data *data, const struct peer *worker)
+{
+    const struct plan *plan = data->plan;
+    for (struct group *g = plan->groups; g; g = g->next) {
+        const struct job_environment *env = &plan->spec.environments[plan->tasks[g->task].environment];
+        for (size_t i = 0; i < g->size; i++) {
+            struct slot *slot = &g->slots[i];
+            if (slot->state == SLOT_LEASED && strcmp(slot->worker, worker->identity) == 0)
+                slot->deadline_ms = data_now_ms(data) + lease_ttl(env);
+        }
+    }
+}
+
 static bool may_draw(void *ctx, size_t environment, uint64_t task)
 {
     const struct plan *plan = ctx;
