@@ -101,7 +101,7 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
     group->update_for = update;
     group->replaces = replaces ? replaces->id : -1;
     group->refills = replaces ? replaces->refills : 0;
-    group->min_version = admission_min_version(update, plan->spec.trainer.max_staleness, plan->published);
+    group->min_version = admission_min_version(update, plan->spec.trainer.max_staleness, plan->version);
     plan->fresh++;
     if (replaces) plan->replacements++;
     return note_group(data, group);
