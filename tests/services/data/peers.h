@@ -297,12 +297,14 @@ static inline void worker_resend(struct peer *worker)
     if (worker->free_slots) worker_request(worker, worker->free_slots);
 }
 
-/* Ends every lease that is open here with `ok`; reward 1 for odd episodes, so that groups have signal, or 0 for all. */
+/* Ends every lease that is open here, and whose policy is here, with `ok`; reward 1 for odd episodes, so that groups have
+ * signal, or 0 for all. */
 static inline void worker_play(struct peer *worker, bool signal)
 {
     for (size_t i = 0; i < worker->lease_count; i++) {
         struct lease *lease = &worker->leases[i];
-        if (!lease->said) worker_end(worker, lease, "ok", signal && lease->episode % 2 ? 1.0 : 0.0);
+        if (!lease->said && lease->min_version <= worker->wanted)
+            worker_end(worker, lease, "ok", signal && lease->episode % 2 ? 1.0 : 0.0);
     }
 }
 

@@ -98,14 +98,14 @@ static const struct batch *fetch(struct peer *trainer, int64_t update)
     return batch;
 }
 
-static void say_applied(struct peer *trainer, int64_t update, int64_t lineage)
+static void say_done(struct peer *trainer, int64_t update, int64_t lineage, const char *outcome, int64_t version)
 {
     const struct wire_counter metric = {span_text("loss"), 0.5};
     const struct wire_update_done done = {.job = trainer->job,
                                           .lineage = lineage,
                                           .update = update,
-                                          .outcome = span_text("applied"),
-                                          .version = update,
+                                          .outcome = span_text(outcome),
+                                          .version = version,
                                           .digest = span_text(POLICY),
                                           .metrics = &metric,
                                           .metrics_count = 1};
@@ -115,7 +115,7 @@ static void say_applied(struct peer *trainer, int64_t update, int64_t lineage)
 static void apply(struct peer *trainer, int64_t update)
 {
     trainer->applied_ack = -1;
-    say_applied(trainer, update, trainer->lineage);
+    say_done(trainer, update, trainer->lineage, "applied", update);
     WAIT_FOR(&stage, trainer->applied_ack == update);
 }
 
@@ -270,8 +270,10 @@ START_TEST(a_job_from_grants_to_batches)
                          0),
                      8);
     apply(trainer, 1);
+    WAIT_FOR(&stage, worker->lease_count == 16);                                        /* of what was asked for earlier */
+    for (size_t i = 8; i < 16; i++) ck_assert_int_eq(worker->leases[i].min_version, 1); /* though it is not published yet */
     publish(trainer, 1);
-    WAIT_FOR(&stage, worker->lease_count == 16); /* of what was asked for earlier */
+    WAIT_FOR(&stage, worker->wanted == 1);
     worker_play(worker, false);
     batch = fetch(trainer, 2); /* no group has variance */
     ck_assert_uint_eq(batch->no_signal_groups, 2);
@@ -456,7 +458,7 @@ static void play_but(struct peer *worker, uint64_t task)
 {
     for (size_t i = 0; i < worker->lease_count; i++) {
         struct lease *lease = &worker->leases[i];
-        if (lease->said) continue;
+        if (lease->said || lease->min_version > worker->wanted) continue;
         bool bad = lease->task == task;
         worker_end(worker, lease, bad ? "poisoned" : "ok", !bad && lease->episode % 2 ? 1.0 : 0.0);
     }
@@ -538,7 +540,7 @@ START_TEST(a_new_trainer_begins_a_lineage)
     ck_assert_str_eq(second->resume_path, "/tmp/nowhere.ckpt");
     ck_assert_int_eq(ask("SELECT lineage::bigint FROM job WHERE id = $1", 0), second->lineage);
     ck_assert_int_eq(ask("SELECT updates_done FROM job WHERE id = $1", 0), 0);
-    say_applied(first, 2, first->lineage); /* the older lineage is refused from now on */
+    say_done(first, 2, first->lineage, "applied", 2); /* the older lineage is refused from now on */
     publish(second, 0);
     same_batch(&one, fetch(second, 1));
     apply(second, 1);
@@ -585,7 +587,7 @@ START_TEST(a_killed_data_manager_goes_on)
     stage_restart(&stage);
     make_update(trainer, worker, 1);
     ck_assert_uint_eq(batch_of(trainer, 1)->count, 7);
-    say_applied(trainer, 2, trainer->lineage); /* not even asked for: nothing to apply */
+    say_done(trainer, 2, trainer->lineage, "applied", 2); /* not even asked for: nothing to apply */
     stage_restart(&stage);
     make_update(trainer, worker, 2);
     make_update(trainer, worker, 3);
@@ -781,6 +783,29 @@ START_TEST(a_group_of_too_old_weights_is_dropped)
 }
 END_TEST
 
+START_TEST(a_skipped_update_makes_no_version)
+{
+    struct peer *gateway = join("gateway"), *trainer = join("trainer"), *worker = join("rollout");
+    const struct job job = {.tasks = 8, .group_size = 4, .groups = 2, .updates = 4, .staleness = 1};
+    begin(gateway, trainer, worker, &job);
+    worker_request(worker, 64);
+    WAIT_FOR(&stage, worker->lease_count == 16);
+    worker_play(worker, true);
+    ck_assert_uint_eq(fetch(trainer, 1)->count, 8);
+    say_done(trainer, 1, trainer->lineage, "skipped", 0);
+    WAIT_FOR(&stage, worker->lease_count == 24); /* update 3's: they cannot wait for version 1 */
+    ck_assert_int_eq(worker->leases[16].min_version, 0);
+    worker_play(worker, true);
+    WAIT_FOR(&stage, worker_acked(worker));
+    ck_assert_uint_eq(fetch(trainer, 2)->count, 8);
+    apply(trainer, 2);
+    publish(trainer, 2);
+    ck_assert_uint_eq(fetch(trainer, 3)->count, 8); /* of version 0, the weights after update 1 */
+    WAIT_FOR(&stage, worker->lease_count == 32);
+    ck_assert_int_eq(worker->leases[24].min_version, 2);
+}
+END_TEST
+
 int main(void)
 {
     cluster_start(&cluster);
@@ -805,6 +830,7 @@ int main(void)
     tcase_add_test(tcase, a_late_group_is_dropped);
     tcase_add_test(tcase, a_late_group_is_cut_short);
     tcase_add_test(tcase, a_group_of_too_old_weights_is_dropped);
+    tcase_add_test(tcase, a_skipped_update_makes_no_version);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
