@@ -204,6 +204,7 @@ static err_t serve(struct data *data, struct peer *peer)
     TRY(data_begin(data));
     struct store_batch batch;
     err_t err = store_batch_read(data->store, plan->job, update, &data->arena, &batch);
+    peer->asked = false;
     if (err == ERR_ok) {
         peer->waits = false;
         return again(data, peer, &batch);
@@ -241,7 +242,7 @@ static bool worth_a_look(const struct plan *plan, const struct peer *peer)
     if (update <= plan->updates_done) return true;
     if (update > plan->updates_done + 1) return false;
     if (plan->ending || update > plan->spec.trainer.updates || update == 0) return true;
-    return plan->resume_version >= 0 || plan_closed_for(plan, update) == (size_t)plan->spec.trainer.groups_per_update;
+    return peer->asked || plan_closed_for(plan, update) == (size_t)plan->spec.trainer.groups_per_update;
 }
 
 err_t batch_advance(struct data *data)

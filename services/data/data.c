@@ -120,6 +120,12 @@ static void drop_turn(struct data *data)
     arena_clear(&data->arena);
 }
 
+static void on_fenced(uv_timer_t *timer)
+{
+    struct data *data = timer->data;
+    service_quit(data->service, 3);
+}
+
 /* What is in memory may be ahead of the ledger now: read it again. Unacknowledged messages come again by themselves. */
 static void recover(struct data *data)
 {
@@ -130,7 +136,8 @@ static void recover(struct data *data)
     drop_turn(data);
     if (err == ERR_stale) {
         log_error("another data manager has taken over: this one (epoch %lu) ends", (unsigned long)data->epoch);
-        service_quit(data->service, 3);
+        /* not from here: the bus may be in the middle of a turn */
+        (void)uv_timer_start(&data->janitor, on_fenced, 0, 0);
         return;
     }
     bool alive = data->store && store_alive(data->store);
@@ -284,7 +291,7 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         const struct wire_batch_request *request = message;
         struct peer *p = data_peer(data, peer);
         if (!p || !data->plan || (uint64_t)data->plan->job != request->job || request->lineage != data->plan->lineage) return;
-        p->waits = true;
+        p->waits = p->asked = true;
         p->wanted_lineage = request->lineage;
         p->wanted_update = request->update;
     } else {

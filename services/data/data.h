@@ -16,6 +16,7 @@
 #define DATA_SILENT_MS  5000 /* a peer that is silent this long is gone */
 #define DATA_JANITOR_MS 100
 #define DATA_COUNTERS   128
+#define JOBS_HOPELESS   "every training task is quarantined"
 
 struct peer {
     char identity[BUS_PEER_BYTES]; /* name-incarnation; "" for a free row */
@@ -29,6 +30,7 @@ struct peer {
     uint64_t granted; /* leases sent to it, in step with its own count */
     bool in_step;     /* its count is known */
     bool waits;       /* trainer: a batch request is open */
+    bool asked;       /* and was not looked up in the ledger yet */
     int64_t wanted_lineage, wanted_update;
     int64_t lineage, version; /* policy served */
     char digest[DIGEST_HEX_BYTES];
@@ -104,8 +106,12 @@ err_t grant_advance(struct data *data) MUST_USE;
 /* Plans a fresh group for an update; replaces: the group in whose place it is drawn, or NULL. ERR_not_found when every task
  * is quarantined. */
 err_t grant_fresh(struct data *data, int64_t update, const struct group *replaces) MUST_USE;
+/* A fresh group in the place of one that counts as nothing. When no task is left the job fails with this turn. */
+err_t grant_replacement(struct data *data, const struct group *replaces) MUST_USE;
 /* Plans a group of one: an evaluation pinned to a version, or a demonstration. */
 err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version) MUST_USE;
+/* The leases of a worker last a whole term from now: it says hello again after this process started anew. */
+void grant_renew(struct data *data, const struct peer *worker);
 /* finish.c */
 void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done);
 void finish_expired(struct data *data);

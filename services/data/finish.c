@@ -90,7 +90,7 @@ static err_t void_group(struct data *data, struct group *group)
     plan->voided++;
     if (++task->void_streak >= CLOSE_VOIDS_TO_QUARANTINE && !task->quarantined && close_quarantines(task->void_streak))
         TRY(quarantine(data, task));
-    if (group->source == GROUP_FRESH) return grant_fresh(data, group->update_for, group);
+    if (group->source == GROUP_FRESH) return grant_replacement(data, group);
     if (group->source == GROUP_DEMONSTRATION) plan->demonstrations_open--;
     return ERR_ok;
 }
@@ -126,7 +126,7 @@ static err_t refill(struct data *data, struct group *group)
     TRY(finish_decide(
         data, "group", group->id, "refill", "refilled",
         arena_printf(&data->arena, "{\"update\": %lld, \"refills\": %d}", (long long)group->update_for, group->refills)));
-    TRY(grant_fresh(data, group->update_for, group));
+    TRY(grant_replacement(data, group));
     plan_remove_group(plan, group);
     return ERR_ok;
 }

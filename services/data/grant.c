@@ -45,6 +45,19 @@ static struct wire_lease lease_of(struct data *data, struct slot *slot, const st
     };
 }
 
+void grant_renew(struct data *data, const struct peer *worker)
+{
+    const struct plan *plan = data->plan;
+    for (struct group *g = plan->groups; g; g = g->next) {
+        const struct job_environment *env = &plan->spec.environments[plan->tasks[g->task].environment];
+        for (size_t i = 0; i < g->size; i++) {
+            struct slot *slot = &g->slots[i];
+            if (slot->state == SLOT_LEASED && strcmp(slot->worker, worker->identity) == 0)
+                slot->deadline_ms = data_now_ms(data) + lease_ttl(env);
+        }
+    }
+}
+
 static bool may_draw(void *ctx, size_t environment, uint64_t task)
 {
     const struct plan *plan = ctx;
@@ -93,6 +106,14 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
     plan->fresh++;
     if (replaces) plan->replacements++;
     return note_group(data, group);
+}
+
+err_t grant_replacement(struct data *data, const struct group *replaces)
+{
+    err_t err = grant_fresh(data, replaces->update_for, replaces);
+    if (err != ERR_not_found) return err;
+    data->plan->hopeless = true; /* the caller still holds the plan: jobs_advance ends the job */
+    return ERR_ok;
 }
 
 err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version)
@@ -161,7 +182,7 @@ err_t grant_advance(struct data *data)
         if (!peer->identity[0] || peer->gone || peer->demand == 0) continue;
         if (strcmp(peer->service, "rollout") != 0) continue;
         err_t err = grant_to(data, peer);
-        if (err == ERR_not_found) return jobs_end(data, "failed", "every training task is quarantined");
+        if (err == ERR_not_found) return jobs_end(data, "failed", JOBS_HOPELESS);
         TRY(err);
     }
     return ERR_ok;

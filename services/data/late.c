@@ -30,7 +30,7 @@ err_t late_drop(struct data *data, struct group *group, const char *why)
                       arena_printf(&data->arena, "{\"update\": %lld, \"done\": %zu, \"size\": %zu, \"why\": \"%s\"}",
                                    (long long)group->update_for, group->done, group->size, why)));
     log_info("group %lld of update %lld is dropped: %s", (long long)group->id, (long long)group->update_for, why);
-    TRY(grant_fresh(data, group->update_for, group));
+    TRY(grant_replacement(data, group));
     plan_remove_group(plan, group);
     return ERR_ok;
 }

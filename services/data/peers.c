@@ -50,6 +50,7 @@ void peers_hello(struct data *data, const char *identity, const struct wire_hell
         lineage_hello(data, peer);
     else
         jobs_assign(data, peer);
+    if (strcmp(peer->service, "rollout") == 0) grant_renew(data, peer);
 }
 
 static void take_counters(struct peer *peer, const struct wire_heartbeat *beat, uint64_t now)

@@ -119,6 +119,7 @@ struct plan {
     int64_t last_evaluated; /* newest version with an ended evaluation, -1 */
     double last_success;
     int64_t skipped_in_a_row;
+    bool hopeless;      /* a group could not be replaced: every training task is quarantined */
     const char *ending; /* reason, once no further update is handed out */
     bool end_said;      /* the trainer was told */
     struct batch_figures figures;
