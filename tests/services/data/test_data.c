@@ -270,6 +270,8 @@ START_TEST(a_job_from_grants_to_batches)
                          0),
                      8);
     apply(trainer, 1);
+    apply(trainer, 1); /* said again: acknowledged again, and made once */
+    ck_assert_int_eq(ask("SELECT updates_done FROM job WHERE id = $1", 0), 1);
     WAIT_FOR(&stage, worker->lease_count == 16);                                        /* of what was asked for earlier */
     for (size_t i = 8; i < 16; i++) ck_assert_int_eq(worker->leases[i].min_version, 1); /* though it is not published yet */
     publish(trainer, 1);
@@ -652,6 +654,40 @@ START_TEST(a_second_data_manager_fences_the_first)
 }
 END_TEST
 
+/* As a worker's outbox does: what is not acknowledged is sent again after a while. */
+static bool acked_in_the_end(struct peer *worker, uint64_t *next_ms)
+{
+    if (uv_now(&stage.loop) >= *next_ms) {
+        worker_resend(worker);
+        *next_ms += 200;
+    }
+    return worker_acked(worker);
+}
+
+START_TEST(a_lost_connection_loses_nothing)
+{
+    struct peer *gateway = join("gateway"), *trainer = join("trainer"), *worker = join("rollout");
+    begin(gateway, trainer, worker, &SMALL);
+    worker_request(worker, 8);
+    WAIT_FOR(&stage, worker->lease_count == 8);
+    for (size_t i = 0; i < 8; i++) {
+        if (i % 3 == 1) /* the server ends every session but ours */
+            ck_assert_int_eq(ask("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                                 " AND backend_type = 'client backend'",
+                                 0),
+                             1);
+        worker_end(worker, &worker->leases[i], "ok", i % 2 ? 1.0 : 0.0);
+        uint64_t next = uv_now(&stage.loop) + 200;
+        WAIT_FOR(&stage, acked_in_the_end(worker, &next));
+        ck_assert_int_eq(ask("SELECT count(*) FROM episode WHERE job = $1 AND state = 'done'", 0), (int64_t)i + 1);
+    }
+    ck_assert_uint_eq(fetch(trainer, 1)->count, 8);
+    ck_assert_int_eq(ask("SELECT epoch FROM data_epoch", 0), 1); /* the same data manager all along */
+    ck_assert_int_eq(ask("SELECT count(*) FROM episode WHERE job = $1 AND cardinality(failures) > 0", 0), 0);
+}
+END_TEST
+
 /* ---- commands ---- */
 
 START_TEST(cancelling_makes_room_for_the_next)
@@ -825,6 +861,7 @@ int main(void)
     tcase_add_test(tcase, a_killed_data_manager_goes_on);
     tcase_add_test(tcase, leases_outlive_a_restart);
     tcase_add_test(tcase, a_second_data_manager_fences_the_first);
+    tcase_add_test(tcase, a_lost_connection_loses_nothing);
     tcase_add_test(tcase, cancelling_makes_room_for_the_next);
     tcase_add_test(tcase, a_paused_job_hands_out_nothing);
     tcase_add_test(tcase, a_late_group_is_dropped);
