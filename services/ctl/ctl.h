@@ -3,6 +3,7 @@
 #define PAL_CTL_CTL_H
 
 #include "services/common/base/buf.h"
+#include "services/common/store/store.h"
 
 #include <jansson.h>
 
@@ -39,6 +40,9 @@ err_t client_call(const struct ctl *ctl, const char *method, const char *path, c
 err_t client_json(const struct ctl *ctl, const char *method, const char *path, const char *body, json_t **ret) MUST_USE;
 bool client_ready(const struct ctl *ctl);
 
+/* show.c: the ledger of this state directory, to read */
+err_t ctl_ledger(const struct ctl *ctl, struct store **ret) MUST_USE;
+
 /* supervise.c */
 struct supervise_options {
     int port;
@@ -56,6 +60,8 @@ const char *ctl_text(const json_t *object, const char *key); /* "" when absent *
 double ctl_number(const json_t *object, const char *key);    /* 0 when absent */
 int watch_job(struct ctl *ctl, int64_t job, bool quiet);     /* until it ends; 0 when it succeeded */
 int print_json(const json_t *value);                         /* returns 0 */
+/* episode.c */
+err_t ctl_newest_job(struct ctl *ctl, int64_t *ret) MUST_USE;
 int print_episode(struct ctl *ctl, int64_t job, int64_t episode);
 
 #define COMMAND(name, function, arguments, doc) int command_##function(struct ctl *ctl);

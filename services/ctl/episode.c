@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static err_t newest_job(struct ctl *ctl, int64_t *ret)
+err_t ctl_newest_job(struct ctl *ctl, int64_t *ret)
 {
     json_t *rows = NULL;
     TRY(client_json(ctl, "GET", "/v1/jobs?limit=1", NULL, &rows));
@@ -89,7 +89,7 @@ int command_episode(struct ctl *ctl)
         return 2;
     }
     if (last ? !ctl_no_more(ctl, 0) : !ctl_id(ctl, &episode)) return 2;
-    err_t err = job_text ? ERR_ok : newest_job(ctl, &job);
+    err_t err = job_text ? ERR_ok : ctl_newest_job(ctl, &job);
     if (err == ERR_ok && last) err = last_of(ctl, job, last, version, &episode);
     return err == ERR_ok ? print_episode(ctl, job, episode) : ctl_fail(err);
 }

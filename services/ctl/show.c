@@ -174,15 +174,20 @@ static int verify_all(struct store *store, int64_t job, bool json)
     return broken ? 1 : 0;
 }
 
+err_t ctl_ledger(const struct ctl *ctl, struct store **ret)
+{
+    char run_dir[CTL_PATH_BYTES], conninfo[CTL_PATH_BYTES * 2];
+    TRY(rundir_path(ctl->state_dir, run_dir, sizeof run_dir));
+    TRY(store_conninfo(run_dir, "pal_reader", conninfo, sizeof conninfo));
+    return store_open(ret, conninfo);
+}
+
 int command_verify(struct ctl *ctl)
 {
     int64_t job = 0;
-    char run_dir[CTL_PATH_BYTES], conninfo[CTL_PATH_BYTES * 2];
     struct store *store = NULL;
     if (!ctl_id(ctl, &job)) return 2;
-    err_t err = rundir_path(ctl->state_dir, run_dir, sizeof run_dir);
-    if (err == ERR_ok) err = store_conninfo(run_dir, "pal_reader", conninfo, sizeof conninfo);
-    if (err == ERR_ok) err = store_open(&store, conninfo);
+    err_t err = ctl_ledger(ctl, &store);
     if (err != ERR_ok) return ctl_fail(err);
     int code = verify_all(store, job, ctl->json);
     store_close(&store);

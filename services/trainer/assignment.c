@@ -138,14 +138,19 @@ static err_t resume(struct assignment *a, const struct trainee_config *config, s
     return ERR_ok;
 }
 
-err_t assignment_prepare(struct assignment *a, const char *state_dir, struct pool *pool)
+err_t assignment_load(struct assignment *a, struct pool *pool)
 {
     struct trainee_config config = {0};
     TRY(parse(a));
     TRY(model_of(a, &config.model));
     configure(a, &config);
     TRY(loss_terms_check(&a->update.terms));
-    TRY(shelf_init(&a->shelf, state_dir, a->job, a->resume_version));
-    TRY(archive_init(&a->archive, state_dir, a->job));
     return a->resume_version < 0 ? trainee_new(&a->trainee, &config, pool) : resume(a, &config, pool);
+}
+
+err_t assignment_prepare(struct assignment *a, const char *state_dir, struct pool *pool)
+{
+    TRY(assignment_load(a, pool));
+    TRY(shelf_init(&a->shelf, state_dir, a->job, a->resume_version));
+    return archive_init(&a->archive, state_dir, a->job);
 }

@@ -54,7 +54,9 @@ err_t assignment_new(struct assignment **ret, const struct wire_job_assign *mess
 void assignment_free(struct assignment **assignment);
 
 /* Parses the job, makes the tokenizer's vocabulary, the model and the optimizer, or resumes them from the checkpoint after
- * its SHA-256 was compared. Blocks. Every error is a reason to fail the job. */
+ * its SHA-256 was compared. Blocks; touches nothing outside this process. */
+err_t assignment_load(struct assignment *assignment, struct pool *pool) MUST_USE;
+/* assignment_load, and the job's places for policies and checkpoints. Every error is a reason to fail the job. */
 err_t assignment_prepare(struct assignment *assignment, const char *state_dir, struct pool *pool) MUST_USE;
 
 #endif

@@ -39,8 +39,8 @@ START_TEST(a_job_goes_through_all_processes)
     const char *const words[] = {"episode", "--last", "success", NULL};
     ck_assert_int_eq(stack_pal(&stack, &transcript, words), 0);
     ck_assert_ptr_nonnull(strstr(buf_chars(&transcript), "find gem"));
-    const char *const commands[][3] = {
-        {"status", NULL}, {"jobs", NULL}, {"show", "1", NULL}, {"doctor", NULL}, {"logs", "data", NULL}};
+    const char *const commands[][3] = {{"status", NULL}, {"jobs", NULL},     {"show", "1", NULL},
+                                       {"doctor", NULL}, {"why", "3", NULL}, {"logs", "data", NULL}};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) ck_assert_int_eq(stack_pal(&stack, NULL, commands[i]), 0);
     stack_remove(&stack);
 }
@@ -185,6 +185,11 @@ START_TEST(killed_services_come_back)
     stack_wait(&stack, job, 120, state);
     ck_assert_str_eq(state, "succeeded");
     stack_verify(&stack, job);
+    /* what was redone after the trainer's death is what the ledger says, bit for bit */
+    AUTO(buf) out = {0};
+    const char *const replay[] = {"replay", "1", "--update", "119", NULL};
+    ck_assert_msg(stack_pal(&stack, &out, replay) == 0, "%s", buf_chars(&out));
+    ck_assert_ptr_nonnull(strstr(buf_chars(&out), "bit for bit"));
     stack_remove(&stack);
 }
 END_TEST

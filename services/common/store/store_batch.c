@@ -21,10 +21,10 @@ static const struct store_statement statements[] = {
               .doc = "the batch of an update in the newest lineage that has one",
               .params = {STORE_INT8, STORE_INT8},
               .columns = {STORE_INT4, STORE_TEXT, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT2_ARRAY, STORE_FLOAT8_ARRAY,
-                          STORE_INT8, STORE_INT4, STORE_TEXT},
-              .text =
-                  "SELECT lineage, kind, groups, episodes, pass, advantage, norm_tokens, no_signal_groups, state FROM batch"
-                  " WHERE job = $1 AND update = $2 ORDER BY lineage DESC LIMIT 1"},
+                          STORE_INT8, STORE_INT4, STORE_TEXT, STORE_TEXT, STORE_TEXT},
+              .text = "SELECT lineage, kind, groups, episodes, pass, advantage, norm_tokens, no_signal_groups, state,"
+                      " coalesce(outcome, ''), coalesce(digest, '') FROM batch WHERE job = $1 AND update = $2 ORDER BY "
+                      "lineage DESC LIMIT 1"},
     [APPLY] = {.name = "batch_apply",
                .doc = "an update that was made or skipped",
                .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT8, STORE_TEXT},
@@ -89,8 +89,10 @@ err_t store_batch_read(struct store *store, int64_t job, int64_t update, struct 
         .norm_tokens = store_get_int(&rows, 0, 6),
         .no_signal_groups = store_get_int(&rows, 0, 7),
         .state = arena_text(arena, store_get_span(&rows, 0, 8)),
+        .outcome = arena_text(arena, store_get_span(&rows, 0, 9)),
+        .digest = arena_text(arena, store_get_span(&rows, 0, 10)),
     };
-    if (!ret->kind || !ret->state) return ERR_memory;
+    if (!ret->kind || !ret->state || !ret->outcome || !ret->digest) return ERR_memory;
     TRY(store_get_ints(&rows, 0, 2, arena, &ret->groups, NULL, &ret->group_count));
     TRY(store_get_ints(&rows, 0, 3, arena, &ret->episodes, NULL, &ret->episode_count));
     TRY(store_get_ints(&rows, 0, 4, arena, &ret->pass, NULL, &passes));

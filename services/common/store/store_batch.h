@@ -16,7 +16,8 @@ struct store_batch {
     size_t episode_count;
     int64_t norm_tokens;
     int64_t no_signal_groups;
-    const char *state; /* read only */
+    const char *state;            /* this and the following: read only */
+    const char *outcome, *digest; /* "" before it was applied; digest of the weights after it */
 };
 
 /* The batch as handed out, and one use per member: ERR_conflict when an (episode, pass) is used in this lineage already. */
