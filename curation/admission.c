@@ -20,7 +20,7 @@ int64_t admission_min_version(int64_t update, int64_t max_staleness, int64_t new
     return least > 0 ? least : 0;
 }
 
-int64_t admission_age(int64_t update, int64_t oldest_version)
+int64_t admission_age(int64_t version, int64_t oldest_version)
 {
-    return update - 1 - oldest_version;
+    return version - oldest_version;
 }

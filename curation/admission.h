@@ -21,7 +21,7 @@ bool admission_may_start(int64_t update, int64_t updates_done, int64_t max_stale
  * recorded), at least 0. */
 int64_t admission_min_version(int64_t update, int64_t max_staleness, int64_t newest_version);
 
-/* Updates between the version of the oldest token and the weights the consuming update starts from; 0 is on-policy. */
-int64_t admission_age(int64_t update, int64_t oldest_version);
+/* Versions between that of the oldest token and the weights the consuming update starts from; 0 is on-policy. */
+int64_t admission_age(int64_t version, int64_t oldest_version);
 
 #endif

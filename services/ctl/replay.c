@@ -130,8 +130,9 @@ static err_t one(struct replay *r, int64_t update, bool *ret_same)
     if (!r->json)
         (void)printf("update %-6lld %-8s %.16s %s\n", (long long)update, outcome, digest.hex,
                      *ret_same ? "as recorded" : "DIFFERS");
-    (void)json_array_append_new(r->rows, json_pack("{s:I, s:s, s:s, s:s, s:b}", "update", (json_int_t)update, "outcome", outcome,
-                                                   "digest", digest.hex, "recorded", batch.digest, "same", (int)*ret_same));
+    (void)json_array_append_new(r->rows,
+                                json_pack("{s:I, s:s, s:s, s:s, s:b}", "update", (json_int_t)update, "outcome", outcome,
+                                          "digest", digest.hex, "recorded", batch.digest, "same", (int)*ret_same));
     return ERR_ok;
 }
 
@@ -169,9 +170,10 @@ int command_replay(struct ctl *ctl)
     int code = err == ERR_ok ? !same : ctl_fail(err);
     if (err == ERR_ok && r.json) (void)print_json(r.rows);
     if (err == ERR_ok && !r.json)
-        (void)printf(same ? "the weights after update %lld are those recorded, bit for bit\n"
-                          : "update %lld gives other weights (other threads than the trainer's, or another build?)\n",
-                     (long long)json_number_value(json_object_get(json_array_get(r.rows, json_array_size(r.rows) - 1), "update")));
+        (void)printf(
+            same ? "the weights after update %lld are those recorded, bit for bit\n"
+                 : "update %lld gives other weights (other threads than the trainer's, or another build?)\n",
+            (long long)json_number_value(json_object_get(json_array_get(r.rows, json_array_size(r.rows) - 1), "update")));
     assignment_free(&r.assignment);
     pool_free(&r.pool);
     store_close(&r.store);

@@ -15,7 +15,8 @@ static void print_plan(const json_t *e, const json_t *group, const json_t *task)
     if (json_is_number(json_object_get(group, "replaces")))
         (void)printf(", in the place of group %.0f", ctl_number(group, "replaces"));
     (void)printf("\ntask      %.0f: environment %.0f, level %.0f, %s, from %s\n", ctl_number(task, "id"),
-                 ctl_number(task, "environment"), ctl_number(task, "level"), ctl_text(task, "split"), ctl_text(task, "source"));
+                 ctl_number(task, "environment"), ctl_number(task, "level"), ctl_text(task, "split"),
+                 ctl_text(task, "source"));
 }
 
 static void print_attempts(const json_t *e)
@@ -23,7 +24,10 @@ static void print_attempts(const json_t *e)
     const json_t *failures = json_object_get(e, "failures");
     size_t i = 0;
     json_t *failure = NULL;
-    json_array_foreach(failures, i, failure) (void)printf("attempt   %zu failed: %s\n", i, json_string_value(failure));
+    json_array_foreach(failures, i, failure)
+    {
+        (void)printf("attempt   %zu failed: %s\n", i, json_string_value(failure));
+    }
     if (*ctl_text(e, "leased_at"))
         (void)printf("leased    attempt %.0f, token %.0f, to %s, %s, sampling seed %.0f\n", ctl_number(e, "attempt"),
                      ctl_number(e, "token"), ctl_text(e, "worker"), ctl_text(e, "leased_at"), ctl_number(e, "seed"));
@@ -36,8 +40,9 @@ static void print_end(const json_t *e)
     if (*ctl_text(e, "error")) (void)printf(" (%s)", ctl_text(e, "error"));
     if (json_is_number(json_object_get(e, "reward")))
         (void)printf(", reward %g, %.0f of %.0f steps, %.0f + %.0f tokens, engine %.0f ms, environment %.0f ms",
-                     ctl_number(e, "reward"), ctl_number(e, "steps"), ctl_number(e, "max_steps"), ctl_number(e, "prompt_tokens"),
-                     ctl_number(e, "action_tokens"), ctl_number(e, "engine_ms"), ctl_number(e, "env_ms"));
+                     ctl_number(e, "reward"), ctl_number(e, "steps"), ctl_number(e, "max_steps"),
+                     ctl_number(e, "prompt_tokens"), ctl_number(e, "action_tokens"), ctl_number(e, "engine_ms"),
+                     ctl_number(e, "env_ms"));
     (void)printf("\n");
     if (json_is_number(json_object_get(e, "version_min")))
         (void)printf("versions  %.0f to %.0f drew its tokens\n", ctl_number(e, "version_min"), ctl_number(e, "version_max"));

@@ -75,7 +75,7 @@ static err_t pack(struct data *data, int64_t update, struct group **groups, size
                 .advantage = slot->advantage,
                 .signal = signal,
                 .action_tokens = (uint64_t)slot->action_tokens,
-                .age = slot->version_min < 0 ? 0 : admission_age(update, slot->version_min),
+                .age = slot->version_min < 0 ? 0 : admission_age(plan->version, slot->version_min),
                 .payload = signal ? slot->payload : (struct span){0},
                 .payload_raw = (uint64_t)slot->payload_raw,
             };
@@ -95,7 +95,7 @@ static void take_figures(struct plan *plan, int64_t update, struct group **group
         for (size_t i = 0; i < groups[g]->size; i++) {
             const struct slot *slot = &groups[g]->slots[i];
             if (slot->state != SLOT_DONE) continue;
-            double age = slot->version_min < 0 ? 0 : (double)admission_age(update, slot->version_min);
+            double age = slot->version_min < 0 ? 0 : (double)admission_age(plan->version, slot->version_min);
             f.episodes += 1;
             f.reward += slot->reward;
             f.success += slot->reward >= 0.5;
@@ -173,7 +173,7 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
             .signal = kept[i].signal,
             .action_tokens = (uint64_t)kept[i].action_tokens,
             .pass = (uint64_t)batch->pass[i],
-            .age = kept[i].version_min < 0 ? 0 : admission_age(batch->update, kept[i].version_min),
+            .age = kept[i].version_min < 0 ? 0 : admission_age(plan->version, kept[i].version_min),
         };
     }
     TRY(fill_payloads(data, members, batch->episode_count));

@@ -13,8 +13,8 @@
 
 /* a job of seconds */
 static const char *const SMALL[] = {"policy.init.preset=tiny-0.1m",
-                                    "policy.warmstart.demonstrations=60",
-                                    "policy.warmstart.updates=20",
+                                    "policy.warmstart.demonstrations=200",
+                                    "policy.warmstart.updates=150",
                                     "environments.0.tasks.generate.count=64",
                                     "environments.0.tasks.holdout=40",
                                     "evaluation.episodes=40",
