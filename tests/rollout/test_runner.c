@@ -1,0 +1,217 @@
+/* LABELS: unit
+ * runner: an episode with a scripted environment and a scripted engine, each way it can end; which tokens are targets. */
+#include "rollout/runner.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#define CONTEXT 64
+#define VOCAB   256
+
+static struct tokenizer *tokenizer;
+static struct runner runner;
+
+static void setup(void)
+{
+    ck_assert_int_eq(tokenizer_new_words(&tokenizer, NULL, 0), ERR_ok);
+    ck_assert_int_le(tokenizer_vocab(tokenizer), VOCAB);
+    ck_assert_int_eq(runner_init(&runner, CONTEXT), ERR_ok);
+}
+
+static void teardown(void)
+{
+    runner_fini(&runner);
+    tokenizer_free(&tokenizer);
+}
+
+static struct runner_config config_of(uint32_t steps, uint32_t tokens, bool expert)
+{
+    return (struct runner_config){tokenizer, steps, tokens, CONTEXT, 1.0f, expert};
+}
+
+/* the engine says this text, token by token, each surely */
+static void say(const char *text, int32_t version)
+{
+    int32_t ids[CONTEXT];
+    size_t count = 0;
+    ck_assert_int_eq(tokenizer_encode(tokenizer, span_text(text), ids, CONTEXT, &count), ERR_ok);
+    for (size_t i = 0; i < count && runner.state == RUNNER_FEED; i++) {
+        float logits[VOCAB] = {0}, scratch[VOCAB];
+        logits[ids[i]] = 100;
+        ck_assert_int_eq(runner_token(&runner, logits, (size_t)tokenizer_vocab(tokenizer), scratch, version), ERR_ok);
+    }
+}
+
+static void see(const char *text, double reward, bool terminated)
+{
+    ck_assert_int_eq(runner_observe(&runner, span_text(text), reward, terminated, (struct span){0}), ERR_ok);
+}
+
+static void assert_text(const char *wanted)
+{
+    AUTO(buf) text = {0};
+    ck_assert_int_eq(tokenizer_decode(tokenizer, runner.token, runner.count, &text), ERR_ok);
+    ck_assert_str_eq(buf_chars(&text), wanted);
+}
+
+START_TEST(an_episode_ends_by_its_environment)
+{
+    struct runner_config config = config_of(9, 8, false);
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, span_text("try left")), ERR_ok);
+    ck_assert_int_eq(runner.state, RUNNER_RESET);
+    see("hall", 0, false);
+    ck_assert(runner_at_turn(&runner));
+    say("go", 3);
+    ck_assert_int_eq(runner.state, RUNNER_FEED);
+    ck_assert(!runner_at_turn(&runner));
+    say("\n", 3);
+    ck_assert_int_eq(runner.state, RUNNER_ACT);
+    ck_assert_str_eq(buf_chars(&runner.action), "go");
+    see("attic", 0, false);
+    say("up\n", 4);
+    see("done", 1, true);
+    ck_assert_int_eq(runner.state, RUNNER_END);
+    ck_assert_int_eq(runner.outcome, OUTCOME_ok);
+    ck_assert_double_eq(runner.reward, 1);
+    ck_assert_uint_eq(runner.steps, 2);
+    assert_text("try left\nhall\n>go\nattic\n>up\ndone");
+    struct sequence s = runner_sequence(&runner);
+    ck_assert_uint_eq(s.turns, 3);
+    size_t targets = 0;
+    for (uint32_t i = 0; i < s.count; i++) {
+        targets += s.target[i];
+        ck_assert_int_eq(s.version[i], s.target[i] ? (s.turn[i] == 0 ? 3 : 4) : -1);
+        ck_assert(s.target[i] || s.logp[i] == 0);
+    }
+    ck_assert_uint_eq(targets, 6); /* go\n up\n: the newline is one */
+    float entropies[4];
+    ck_assert_uint_eq(runner_entropies(&runner, entropies, 4), 3);
+    ck_assert(entropies[2] == 0);
+}
+END_TEST
+
+START_TEST(the_step_limit_truncates)
+{
+    struct runner_config config = config_of(2, 8, false);
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, (struct span){0}), ERR_ok);
+    see("a", 0, false);
+    say("x\n", 0);
+    see("b", 0, false);
+    say("y\n", 0);
+    see("c", 0.25, false);
+    ck_assert_int_eq(runner.state, RUNNER_END);
+    ck_assert_int_eq(runner.outcome, OUTCOME_truncated);
+    ck_assert_double_eq(runner.reward, 0.25);
+}
+END_TEST
+
+/* its own end at the last step is an end, no truncation */
+START_TEST(an_end_at_the_limit_is_an_end)
+{
+    struct runner_config config = config_of(1, 8, false);
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, (struct span){0}), ERR_ok);
+    see("a", 0, false);
+    say("x\n", 0);
+    see("b", 1, true);
+    ck_assert_int_eq(runner.outcome, OUTCOME_ok);
+}
+END_TEST
+
+START_TEST(an_action_is_cut_at_max_new_tokens)
+{
+    struct runner_config config = config_of(4, 3, false);
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, (struct span){0}), ERR_ok);
+    see("a", 0, false);
+    say("wxyz", 0);
+    ck_assert_int_eq(runner.state, RUNNER_ACT);
+    ck_assert_str_eq(buf_chars(&runner.action), "wxy");
+}
+END_TEST
+
+START_TEST(a_full_context_truncates)
+{
+    struct runner_config config = config_of(50, 40, false);
+    char longest[CONTEXT - 4];
+    memset(longest, 'q', sizeof longest);
+    longest[sizeof longest - 1] = 0;
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, (struct span){0}), ERR_ok);
+    see(longest, 0, false);
+    ck_assert_int_eq(runner.state, RUNNER_FEED);
+    say("abcdefgh", 0);
+    ck_assert_int_eq(runner.state, RUNNER_END);
+    ck_assert_int_eq(runner.outcome, OUTCOME_truncated);
+    ck_assert_uint_eq(runner.count, CONTEXT);
+    /* an observation that does not fit: what was there stays, nothing is cut in the middle */
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, (struct span){0}), ERR_ok);
+    see("a", 0, false);
+    say("b\n", 0);
+    uint32_t before = runner.count;
+    see("this is much longer than what is left of the context of sixty-four", 0, false);
+    ck_assert_int_eq(runner.outcome, OUTCOME_truncated);
+    ck_assert_uint_eq(runner.count, before);
+    /* a hint that does not fit is an error of the job */
+    char hint[CONTEXT + 8];
+    memset(hint, 'h', sizeof hint);
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, span_of((const uint8_t *)hint, sizeof hint)), ERR_too_large);
+}
+END_TEST
+
+START_TEST(an_expert_shows)
+{
+    struct runner_config config = config_of(9, 8, true);
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, (struct span){0}), ERR_ok);
+    ck_assert_int_eq(runner_observe(&runner, span_text("a"), 0, false, span_text("left")), ERR_ok);
+    ck_assert_int_eq(runner.state, RUNNER_ACT);
+    ck_assert_str_eq(buf_chars(&runner.action), "left");
+    see("z", 1, true);
+    assert_text("a\n>left\nz");
+    struct sequence s = runner_sequence(&runner);
+    ck_assert(!s.sampled);
+    size_t targets = 0;
+    for (uint32_t i = 0; i < s.count; i++) targets += s.target[i];
+    ck_assert_uint_eq(targets, 5);
+}
+END_TEST
+
+/* same seed, same logits: the same tokens; a refeed changes nothing but what the engine must see again */
+START_TEST(a_seed_repeats)
+{
+    struct runner_config config = config_of(9, 20, false);
+    int32_t first[20] = {0};
+    for (int round = 0; round < 2; round++) {
+        float flat[VOCAB] = {0}, scratch[VOCAB];
+        ck_assert_int_eq(runner_begin(&runner, &config, 42, (struct span){0}), ERR_ok);
+        see("a", 0, false);
+        uint32_t start = runner.count;
+        for (int i = 0; i < 10 && runner.state == RUNNER_FEED; i++) {
+            if (round && i == 5) runner_refeed(&runner);
+            ck_assert_uint_eq(runner.fed == 0, i == 0 || (round && i == 5));
+            ck_assert_int_eq(runner_token(&runner, flat, (size_t)tokenizer_vocab(tokenizer), scratch, 0), ERR_ok);
+        }
+        for (uint32_t i = start; i < runner.count; i++) {
+            if (round) ck_assert_int_eq(runner.token[i], first[i - start]);
+            first[i - start] = runner.token[i];
+        }
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("runner");
+    TCase *tcase = tcase_create("runner");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, an_episode_ends_by_its_environment);
+    tcase_add_test(tcase, the_step_limit_truncates);
+    tcase_add_test(tcase, an_end_at_the_limit_is_an_end);
+    tcase_add_test(tcase, an_action_is_cut_at_max_new_tokens);
+    tcase_add_test(tcase, a_full_context_truncates);
+    tcase_add_test(tcase, an_expert_shows);
+    tcase_add_test(tcase, a_seed_repeats);
+    suite_add_tcase(suite, tcase);
+    SRunner *srunner = srunner_create(suite);
+    srunner_run_all(srunner, CK_ENV);
+    int failed = srunner_ntests_failed(srunner);
+    srunner_free(srunner);
+    return failed ? 1 : 0;
+}
