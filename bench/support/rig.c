@@ -23,9 +23,17 @@ void rig_pause(long ms)
     (void)nanosleep(&t, NULL);
 }
 
+static const struct rig *opened; /* what rig_die stops */
+
 void rig_die(const char *what, const char *why)
 {
+    const struct rig *rig = opened;
+    opened = NULL;
     (void)fprintf(stderr, "%s: %s\n", what, why);
+    if (rig) {
+        (void)rig_pal(rig, "down", NULL, 0);
+        (void)fprintf(stderr, "the stack's logs are in %s/logs\n", rig->state);
+    }
     exit(1);
 }
 
@@ -53,12 +61,14 @@ void rig_open(struct rig *rig)
     *strrchr(rig->bin, '/') = 0;
     rig->curl = curl_easy_init();
     if (!rig->curl) rig_die("libcurl", "no memory");
+    opened = rig;
 }
 
 void rig_close(struct rig *rig)
 {
     char command[128];
     if (!rig_pal(rig, "down", NULL, 0)) rig_die("pal down", "failed");
+    opened = NULL;
     (void)snprintf(command, sizeof command, "rm -rf '%s'", rig->state);
     if (system(command) != 0) rig_die("removing", rig->state);
     curl_easy_cleanup(rig->curl);
@@ -71,7 +81,8 @@ bool rig_pal(const struct rig *rig, const char *words, char *ret, int size)
     FILE *pipe = popen(command, "r");
     if (!pipe) rig_die("popen", command);
     if (fgets(line, sizeof line, pipe) && ret) (void)snprintf(ret, (size_t)size, "%s", line);
-    while (fgets(line, sizeof line, pipe)) {}
+    while (fgets(line, sizeof line, pipe)) {
+    }
     return pclose(pipe) == 0;
 }
 
@@ -152,7 +163,8 @@ json_t *rig_counters(const json_t *status, const char *service)
     {
         const char *name = json_string_value(json_object_get(row, "service"));
         const char *state = json_string_value(json_object_get(row, "state"));
-        if (name && state && strcmp(name, service) == 0 && strcmp(state, "alive") == 0) return json_object_get(row, "counters");
+        if (name && state && strcmp(name, service) == 0 && strcmp(state, "alive") == 0)
+            return json_object_get(row, "counters");
     }
     return NULL;
 }
@@ -176,9 +188,9 @@ static bool read_process(const char *pid, struct rig_process *ret)
         return false;
     double tick = (double)sysconf(_SC_CLK_TCK);
     *ret = (struct rig_process){.pid = strtol(pid, NULL, 10),
-                            .parent = parent,
-                            .cpu_s = (double)(utime + stime) / tick,
-                            .children_s = (double)(cutime + cstime) / tick};
+                                .parent = parent,
+                                .cpu_s = (double)(utime + stime) / tick,
+                                .children_s = (double)(cutime + cstime) / tick};
     (void)snprintf(ret->comm, sizeof ret->comm, "%.*s", (int)(close - open - 1), open + 1);
     return true;
 }

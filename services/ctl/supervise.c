@@ -277,6 +277,7 @@ static void check_ready(struct supervisor *s)
     }
     s->ready = true;
     (void)!client_port(s->ctl, &port);
+    (void)snprintf(s->port, sizeof s->port, "%d", port); /* a gateway that is started again keeps its address */
     say(s, "ready after %.1f s: http://127.0.0.1:%d/  (state in %s)", (double)(now_ms(s) - s->began_ms) / 1e3, port,
         s->ctl->state_dir);
     if (s->options->ready_fd >= 0) {

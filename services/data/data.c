@@ -101,6 +101,7 @@ static void reconnect(struct data *data)
         log_info("connected to the ledger");
         data->retry_ms = 0;
         data->look_for_job = true;
+        peers_say_again(data);
         return;
     }
     log_err(err_retry(err) || err == ERR_unavailable ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR, err, "the ledger");
@@ -146,6 +147,8 @@ static void recover(struct data *data)
     if (!alive || err != ERR_ok) {
         if (alive) log_err(LOG_LEVEL_ERROR, err, "reading the job again");
         disconnect(data);
+    } else {
+        peers_say_again(data);
     }
 }
 

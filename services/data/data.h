@@ -24,6 +24,7 @@ struct peer {
     char host[256];
     uint64_t pid;
     uint64_t heard_ms;
+    bool local;       /* its process can be looked at: whether it lives is known before its silence is long */
     bool gone;        /* silent or said goodbye; kept for the status page until its row is needed */
     bool new_hello;   /* write it with the next turn */
     uint64_t demand;  /* rollout: free slots it asked to fill and was not granted yet */
@@ -87,6 +88,8 @@ struct peer *data_peer(struct data *data, const char *identity); /* NULL when it
 void peers_hello(struct data *data, const char *identity, const struct wire_hello *hello);
 void peers_heartbeat(struct data *data, const char *identity, const struct wire_heartbeat *beat);
 void peers_expire(struct data *data);
+/* Everyone shall say hello and send what is unacknowledged: what a lost turn took with it comes again at once. */
+void peers_say_again(struct data *data);
 err_t peers_write(struct data *data) MUST_USE;
 /* jobs.c */
 void jobs_submit(struct data *data, const char *peer, const struct wire_job_submit *submit);

@@ -2,7 +2,24 @@
 #include "services/common/run/log.h"
 #include "services/data/data.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
+
+#define DEAD_SILENT_MS 200 /* a process that is not there any more may still have messages on their way */
+
+static bool is_alive(const struct peer *peer)
+{
+    return kill((pid_t)peer->pid, 0) == 0 || errno != ESRCH;
+}
+
+static bool is_local(const struct peer *peer)
+{
+    char host[256] = "localhost";
+    (void)gethostname(host, sizeof host - 1);
+    return peer->pid > 1 && peer->pid < 1u << 22 && strcmp(peer->host, host) == 0 && is_alive(peer);
+}
 
 static struct peer *take_row(struct data *data)
 {
@@ -43,6 +60,7 @@ void peers_hello(struct data *data, const char *identity, const struct wire_hell
     (void)snprintf(peer->identity, sizeof peer->identity, "%s", identity);
     to_text(peer->service, sizeof peer->service, hello->service);
     to_text(peer->host, sizeof peer->host, hello->host);
+    peer->local = is_local(peer);
     log_info("%s says hello from %s, pid %lu%s", identity, peer->host, (unsigned long)peer->pid, known ? " again" : "");
     retire_older(data, peer);
     if (!data->plan || !data->plan->running) return;
@@ -94,17 +112,40 @@ void peers_heartbeat(struct data *data, const char *identity, const struct wire_
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering a heartbeat");
 }
 
+/* Workers need not wait for the deadlines of every step. */
+static void say_env_lost(struct data *data)
+{
+    if (!data->plan || !data->plan->running) return;
+    struct wire_env_lost *lost = arena_array(&data->arena, struct wire_env_lost, 1);
+    if (lost) lost->job = (uint64_t)data->plan->job;
+    data_say(data, NULL, "rollout", WIRE_env_lost, lost);
+}
+
+void peers_say_again(struct data *data)
+{
+    const struct wire_heartbeat_ack ack = {.epoch = data->epoch, .hello_again = true};
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        const struct peer *peer = &data->peers[i];
+        if (!peer->identity[0] || peer->gone) continue;
+        err_t err = bus_send(data->bus, peer->identity, WIRE_heartbeat_ack, &ack);
+        if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, peer->identity);
+    }
+}
+
 void peers_expire(struct data *data)
 {
     uint64_t now = data_now_ms(data);
     for (size_t i = 0; i < DATA_PEERS; i++) {
         struct peer *peer = &data->peers[i];
-        if (!peer->identity[0] || peer->gone || now - peer->heard_ms < DATA_SILENT_MS) continue;
+        if (!peer->identity[0] || peer->gone || now < peer->heard_ms + DEAD_SILENT_MS) continue;
+        bool dead = peer->local && !is_alive(peer);
+        if (!dead && now - peer->heard_ms < DATA_SILENT_MS) continue;
         peer->gone = true;
         peer->demand = 0;
         peer->waits = false;
-        log_warn("%s has been silent for %d ms: gone", peer->identity, DATA_SILENT_MS);
+        log_warn("%s has %s: gone", peer->identity, dead ? "died" : "been silent for 5 s");
         finish_worker(data, peer->identity, OUTCOME_cancelled);
+        if (strcmp(peer->service, "env") == 0) say_env_lost(data);
         if (data->store && data_begin(data) == ERR_ok) data_fail(data, store_service_gone(data->store, peer->identity));
     }
 }

@@ -136,6 +136,8 @@ static void on_message(struct service *service, enum wire_id id, const void *mes
         const struct wire_lease_revoke *revoked = message;
         for (size_t i = 0; revoked->job == rollout->job && i < revoked->episodes.n; i++)
             seats_revoke(rollout, revoked->episodes.v[i]);
+    } else if (id == WIRE_env_lost) {
+        if (((const struct wire_env_lost *)message)->job == rollout->job) seats_env_lost(rollout);
     } else if (id == WIRE_policy_wanted) {
         const struct wire_policy_wanted *wanted = message;
         if (wanted->job != rollout->job || !rollout->job) return;

@@ -89,7 +89,8 @@ void seats_close(struct rollout *rollout);
 void seats_lease(struct rollout *rollout, const struct wire_lease *lease);
 void seats_observe(struct rollout *rollout, const struct wire_observation *observation);
 void seats_revoke(struct rollout *rollout, uint64_t episode);
-void seats_sweep(struct rollout *rollout); /* deadlines */
+void seats_env_lost(struct rollout *rollout); /* every episode under way lost its environment */
+void seats_sweep(struct rollout *rollout);    /* deadlines */
 void seats_end(struct rollout *rollout, struct seat *seat, enum outcome outcome, const char *error);
 void seats_flush(struct rollout *rollout); /* sends resets, actions, releases of this turn */
 /* play.c */

@@ -309,6 +309,16 @@ void seats_revoke(struct rollout *rollout, uint64_t episode)
     leave(rollout, seat);
 }
 
+void seats_env_lost(struct rollout *rollout)
+{
+    for (size_t i = 0; i < rollout->seat_count; i++) {
+        struct seat *seat = &rollout->seats[i];
+        if (seat->state == SEAT_FREE) continue;
+        release_env(rollout, seat); /* its successor may have been asked for it */
+        seats_end(rollout, seat, OUTCOME_env_crash, "the environment cluster died");
+    }
+}
+
 void seats_sweep(struct rollout *rollout)
 {
     uint64_t now = rollout_now_ms(rollout);
