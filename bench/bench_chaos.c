@@ -21,9 +21,9 @@
 static const struct victim {
     const char *comm, *name;
     enum { SIGN_EPISODES, SIGN_UPDATES, SIGN_ANSWER } sign;
-} victims[] = {{"pal-env", "env", SIGN_EPISODES},        {"pal-rollout", "rollout", SIGN_EPISODES},
-               {"pal-data", "data", SIGN_EPISODES},      {"pal-trainer", "trainer", SIGN_UPDATES},
-               {"pal-gateway", "gateway", SIGN_ANSWER},  {"postgres", "postgres", SIGN_EPISODES}};
+} victims[] = {{"pal-env", "env", SIGN_EPISODES},       {"pal-rollout", "rollout", SIGN_EPISODES},
+               {"pal-data", "data", SIGN_EPISODES},     {"pal-trainer", "trainer", SIGN_UPDATES},
+               {"pal-gateway", "gateway", SIGN_ANSWER}, {"postgres", "postgres", SIGN_EPISODES}};
 enum { VICTIMS = sizeof victims / sizeof *victims };
 
 struct chaos {
@@ -162,8 +162,7 @@ static void verify(const struct chaos *chaos, double *ret_checked, double *ret_b
     {
         *ret_checked += rig_number(row, "checked");
         *ret_broken += rig_number(row, "broken");
-        if (rig_number(row, "broken") > 0)
-            (void)printf("  BROKEN %s\n", json_string_value(json_object_get(row, "name")));
+        if (rig_number(row, "broken") > 0) (void)printf("  BROKEN %s\n", json_string_value(json_object_get(row, "name")));
         (void)json_object_set(out, json_string_value(json_object_get(row, "name")), json_object_get(row, "broken"));
     }
     json_decref(rows);

@@ -94,6 +94,16 @@ bool gateway_number(struct web_request *request, const char *name, int64_t other
     return false;
 }
 
+bool gateway_limit(struct web_request *request, int64_t otherwise, int64_t *ret)
+{
+    if (!gateway_number(request, "limit", otherwise, ret)) return false;
+    if (*ret >= 1 && *ret <= STORE_READ_MOST) return true;
+    char detail[128];
+    (void)snprintf(detail, sizeof detail, "?limit= must be 1 to %d", STORE_READ_MOST);
+    web_problem(request, 400, detail, "");
+    return false;
+}
+
 /* ---- life cycle ---- */
 
 static void on_message(struct service *service, enum wire_id id, const void *message)

@@ -67,6 +67,8 @@ bool gateway_ask(struct gateway *gateway, struct web_request *request, enum ques
                  uint64_t *ret_id);
 /* An integer of the query string; false after an answer of 400. */
 bool gateway_number(struct web_request *request, const char *name, int64_t otherwise, int64_t *ret);
+/* ?limit=, 1 to STORE_READ_MOST; likewise. */
+bool gateway_limit(struct web_request *request, int64_t otherwise, int64_t *ret);
 
 /* answers.c: what the data manager said */
 void answers_message(struct gateway *gateway, enum wire_id id, const void *message);

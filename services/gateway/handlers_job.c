@@ -160,7 +160,7 @@ void handle_jobs_list(void *ctx, struct web_request *request)
     int64_t before = 0, limit = 0;
     const char *state = web_query(request, "state");
     gateway->requests++;
-    if (!gateway_number(request, "before", -1, &before) || !gateway_number(request, "limit", 100, &limit)) return;
+    if (!gateway_number(request, "before", -1, &before) || !gateway_limit(request, 100, &limit)) return;
     struct store *store = gateway_store(gateway, request);
     if (!store) return;
     AUTO(buf) out = {0};
@@ -182,7 +182,7 @@ void handle_job_metrics(void *ctx, struct web_request *request)
     AUTO(read) read = {0};
     int64_t from = 0, limit = 0;
     const char *names = web_query(request, "names");
-    if (!gateway_number(request, "from", 0, &from) || !gateway_number(request, "limit", 1000, &limit)) return;
+    if (!gateway_number(request, "from", 0, &from) || !gateway_limit(request, 1000, &limit)) return;
     if (begin(&read, ctx, request))
         end(&read, request, store_read_metrics(read.store, read.job, names ? names : "", from, limit, &read.out));
 }
@@ -193,7 +193,7 @@ static void list(void *ctx, struct web_request *request, list_t reads)
 {
     AUTO(read) read = {0};
     int64_t after = 0, limit = 0;
-    if (!gateway_number(request, "after", -1, &after) || !gateway_number(request, "limit", 100, &limit)) return;
+    if (!gateway_number(request, "after", -1, &after) || !gateway_limit(request, 100, &limit)) return;
     if (begin(&read, ctx, request)) end(&read, request, reads(read.store, read.job, after, limit, &read.out));
 }
 
@@ -225,7 +225,7 @@ void handle_job_episodes(void *ctx, struct web_request *request)
     const char *source = web_query(request, "source"), *outcome = web_query(request, "outcome");
     struct store_episode_filter filter = {.source = source ? source : "", .outcome = outcome ? outcome : ""};
     if (!gateway_number(request, "version", -1, &filter.version) || !gateway_number(request, "before", -1, &filter.before) ||
-        !gateway_number(request, "limit", 100, &filter.limit))
+        !gateway_limit(request, 100, &filter.limit))
         return;
     if (begin(&read, ctx, request)) end(&read, request, store_read_episodes(read.store, read.job, &filter, &read.out));
 }
