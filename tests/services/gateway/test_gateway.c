@@ -143,7 +143,8 @@ START_TEST(what_is_wrong_is_refused_with_a_problem)
     AUTO(answer) answer = {0};
     ask(&answer, refused[_i].method, refused[_i].path, refused[_i].headers, refused[_i].body);
     ck_assert_msg(answer.status == refused[_i].status, "%s %s %s %s: %d, not %d: %s", refused[_i].method, refused[_i].path,
-                  refused[_i].headers, refused[_i].body ? refused[_i].body : "", answer.status, refused[_i].status, answer.body);
+                  refused[_i].headers, refused[_i].body ? refused[_i].body : "", answer.status, refused[_i].status,
+                  answer.body);
     ck_assert_ptr_nonnull(strstr(buf_chars(&answer.text), "Content-Type: application/problem+json"));
     if (answer.status == 405) ck_assert_ptr_nonnull(strstr(buf_chars(&answer.text), "\nAllow:"));
     json_t *problem = json_of(&answer);
@@ -344,8 +345,14 @@ START_TEST(status_names_the_processes)
     ck_assert_uint_ge(json_array_size(json_object_get(root, "services")), 4);
     ck_assert_ptr_nonnull(json_object_get(json_object_get(root, "bottleneck"), "evidence"));
     json_decref(root);
-    static const char *const paths[] = {"/healthz", "/readyz", "/openapi.json", "/", "/v1/jobs/1/decisions?limit=3",
-                                        "/v1/jobs/1/tasks?limit=3", "/v1/jobs/1/checkpoints", "/v1/jobs/1/metrics?names=loss"};
+    static const char *const paths[] = {"/healthz",
+                                        "/readyz",
+                                        "/openapi.json",
+                                        "/",
+                                        "/v1/jobs/1/decisions?limit=3",
+                                        "/v1/jobs/1/tasks?limit=3",
+                                        "/v1/jobs/1/checkpoints",
+                                        "/v1/jobs/1/metrics?names=loss"};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         AUTO(answer) other = {0};
         ask(&other, "GET", paths[i], "", NULL);
