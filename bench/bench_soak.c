@@ -95,7 +95,8 @@ int main(int argc, char **argv)
         if (!runs && rig_now() > begin + 10) break; /* nothing is left to learn */
         if (rig_now() < told + 20) continue;
         told = rig_now();
-        (void)fprintf(stderr, "%.1f of %.0f min: update %.0f, %.0f episodes\n", (told - begin) / 60, minutes, updates, episodes);
+        (void)fprintf(stderr, "%.1f of %.0f min: update %.0f, %.0f episodes\n", (told - begin) / 60, minutes, updates,
+                      episodes);
     }
     double seconds = rig_now() - begin;
     json_t *rows = json_object();
@@ -114,8 +115,8 @@ int main(int argc, char **argv)
                                             s->files[s->count - 1], "growth_files", files));
     }
     if (rig_flag(argc, argv, "--json")) {
-        json_t *out = json_pack("{s:s, s:f, s:f, s:f, s:b, s:O}", "bench", "soak", "minutes", seconds / 60, "updates", updates,
-                                "episodes", episodes, "flat", (int)flat, "processes", rows);
+        json_t *out = json_pack("{s:s, s:f, s:f, s:f, s:b, s:O}", "bench", "soak", "minutes", seconds / 60, "updates",
+                                updates, "episodes", episodes, "flat", (int)flat, "processes", rows);
         (void)json_dumpf(out, stdout, JSON_COMPACT);
         (void)printf("\n");
         json_decref(out);
