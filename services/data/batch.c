@@ -231,7 +231,7 @@ static err_t serve(struct data *data, struct peer *peer)
     answer(data, peer, &batch, members);
     for (size_t g = 0; g < count; g++) plan_remove_group(plan, groups[g]);
     peer->waits = false;
-    plan->moved_ms = data_now_ms(data);
+    stall_over(data);
     return ERR_ok;
 }
 
@@ -301,7 +301,7 @@ static err_t apply(struct data *data, const struct wire_update_done *done)
     if (plan->skipped_in_a_row >= SKIPS_TO_END && !plan->ending) plan->ending = "nothing_left_to_learn";
     if (done->update >= plan->spec.trainer.updates && !plan->ending) plan->ending = "updates";
     TRY(store_job_progress(data->store, plan->job, plan->lineage, plan->updates_done, plan->version, true));
-    plan->moved_ms = data_now_ms(data);
+    stall_over(data);
     return note_metrics(data, done);
 }
 

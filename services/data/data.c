@@ -163,7 +163,6 @@ static err_t advance(struct data *data)
     if (data->plan && writes_any(&data->writes)) {
         TRY(data_begin(data));
         TRY(writes_flush(&data->writes, data->store, data->plan, &data->arena));
-        data->plan->moved_ms = data_now_ms(data);
     }
     return data->in_transaction ? store_commit(data->store) : ERR_ok;
 }
@@ -321,6 +320,7 @@ static void on_janitor(uv_timer_t *timer)
     peers_expire(data);
     if (!data->store) return;
     finish_expired(data);
+    stall_look(data);
     data_turn(data);
 }
 

@@ -139,6 +139,19 @@ const struct wire_policy_wanted *policy_wanted(struct data *data);
 /* evaluate.c */
 err_t evaluate_start(struct data *data, int64_t version) MUST_USE;
 err_t evaluate_close(struct data *data, struct evaluation *evaluation) MUST_USE;
+/* stall.c: the watchdog */
+struct stall {
+    const char *stage; /* env | rollout | trainer | data */
+    char evidence[512];
+};
+/* Why nothing moves, as far as it can be seen. */
+void stall_find(const struct data *data, struct stall *ret);
+bool stall_lasts(const struct data *data); /* longer than STALL_MS */
+void stall_look(struct data *data);        /* raises the alarm, and ends a job that stays stalled */
+void stall_over(struct data *data);        /* something moved */
+/* peers.c */
+const struct peer *peers_living(const struct data *data, const char *service); /* the newest; NULL when there is none */
+double peers_counter(const struct peer *peer, const char *name, bool rate);    /* 0 when it is not known */
 /* status.c */
 err_t status_write(struct data *data, struct buf *out) MUST_USE;
 

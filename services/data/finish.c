@@ -182,6 +182,11 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
 {
     struct plan *plan = data->plan;
     if (slot->failures[outcome] < UINT8_MAX) slot->failures[outcome]++;
+    plan->failures++;
+    (void)snprintf(plan->last_failure, sizeof plan->last_failure, "%s%s%s", outcome_name(outcome), *error ? ": " : "", error);
+    for (char *c = plan->last_failure; *c; c++) { /* cut anywhere, so plain ASCII only */
+        if (*c < ' ' || *c > '~') *c = '?';
+    }
     bool again = retry_decide(outcome, slot->failures[outcome]) == RETRY_AGAIN;
     const struct store_episode_end row = {
         .id = slot->episode,
@@ -228,6 +233,7 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     slot->version_min = done->version_min;
     slot->group->done++;
     plan->episodes++;
+    stall_over(data);
     plan->tokens += done->prompt_tokens + done->action_tokens;
     if (slot->group->source != GROUP_EVALUATION) plan_keep_payload(plan, slot, done->payload, (int64_t)done->payload_raw);
     const struct store_episode_end row = {

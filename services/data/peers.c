@@ -42,6 +42,25 @@ static void retire_older(struct data *data, const struct peer *newer)
     }
 }
 
+double peers_counter(const struct peer *peer, const char *name, bool rate)
+{
+    for (size_t i = 0; peer && i < peer->counter_count; i++) {
+        if (strcmp(peer->counters[i].name, name) == 0) return rate ? peer->counters[i].rate : peer->counters[i].value;
+    }
+    return 0;
+}
+
+const struct peer *peers_living(const struct data *data, const char *service)
+{
+    const struct peer *found = NULL;
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        const struct peer *p = &data->peers[i];
+        if (!p->identity[0] || p->gone || strcmp(p->service, service) != 0) continue;
+        if (!found || p->heard_ms > found->heard_ms) found = p;
+    }
+    return found;
+}
+
 static void to_text(char *ret, size_t size, struct span text)
 {
     (void)snprintf(ret, size, "%.*s", SPAN_ARG(text));

@@ -126,7 +126,10 @@ struct plan {
     uint64_t episodes, tokens, retried, voided; /* since this process started */
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;
-    uint64_t moved_ms;   /* last time anything was committed for it */
+    uint64_t moved_ms; /* last time an episode, a batch, an update or an evaluation was recorded */
+    uint64_t failures; /* attempts that failed since then */
+    char last_failure[160];
+    bool stall_said;     /* there is an alarm about this stall */
     uint64_t written;    /* episodes whose ends were written since this mirror was read */
     uint64_t analyze_at; /* `written` at which the ledger's statistics are taken again: each doubling */
 };

@@ -62,6 +62,7 @@ static err_t publish(struct data *data, const struct wire_policy_published *publ
     const struct store_policy row = {published->lineage, published->version, digest, where};
     TRY(store_policy_publish(data->store, plan->job, &row));
     if (published->version < plan->published) return ERR_ok;
+    stall_over(data);
     plan->published = published->version;
     to_text(plan->published_digest, sizeof plan->published_digest, published->digest);
     to_text(plan->published_where, sizeof plan->published_where, published->where);

@@ -7,26 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static double counter(const struct peer *peer, const char *name, bool rate)
-{
-    for (size_t i = 0; peer && i < peer->counter_count; i++) {
-        if (strcmp(peer->counters[i].name, name) == 0) return rate ? peer->counters[i].rate : peer->counters[i].value;
-    }
-    return 0;
-}
-
-/* The newest living peer of a service. */
-static const struct peer *living(const struct data *data, const char *service)
-{
-    const struct peer *found = NULL;
-    for (size_t i = 0; i < DATA_PEERS; i++) {
-        const struct peer *p = &data->peers[i];
-        if (!p->identity[0] || p->gone || strcmp(p->service, service) != 0) continue;
-        if (!found || p->heard_ms > found->heard_ms) found = p;
-    }
-    return found;
-}
-
 static json_t *peer_json(const struct data *data, const struct peer *peer)
 {
     json_t *counters = json_object(), *rates = json_object();
@@ -44,19 +24,19 @@ static json_t *peer_json(const struct data *data, const struct peer *peer)
 /* Which stage starves which, from the shares of time that the stages measured over the last seconds. */
 static json_t *bottleneck(const struct data *data)
 {
-    const struct peer *trainer = living(data, "trainer"), *rollout = living(data, "rollout");
+    const struct peer *trainer = peers_living(data, "trainer"), *rollout = peers_living(data, "rollout");
     static const char *const needed[] = {"env", "rollout", "trainer"};
     char evidence[256];
     for (size_t i = 0; i < 3; i++) {
-        if (living(data, needed[i])) continue;
+        if (peers_living(data, needed[i])) continue;
         (void)snprintf(evidence, sizeof evidence, "no %s process is alive", needed[i]);
         return json_pack("{s:s, s:s}", "stage", needed[i], "evidence", evidence);
     }
     if (!data->plan) return json_pack("{s:n, s:s}", "stage", "evidence", "no job runs");
     if (data->plan->paused) return json_pack("{s:n, s:s}", "stage", "evidence", "the job is paused");
-    double trains = counter(trainer, "busy_ms", true) / 10, waits = counter(trainer, "wait_ms", true) / 10;
-    double plays = counter(rollout, "engine_ms", true) / 10, idles = counter(rollout, "idle_ms", true) / 10;
-    double slots = counter(rollout, "slots", false), env = counter(rollout, "env_wait_ms", true) / 10;
+    double trains = peers_counter(trainer, "busy_ms", true) / 10, waits = peers_counter(trainer, "wait_ms", true) / 10;
+    double plays = peers_counter(rollout, "engine_ms", true) / 10, idles = peers_counter(rollout, "idle_ms", true) / 10;
+    double slots = peers_counter(rollout, "slots", false), env = peers_counter(rollout, "env_wait_ms", true) / 10;
     if (slots > 0) env /= slots;
     const char *stage = "trainer";
     if (waits > trains) stage = plays >= env ? "rollout" : "env";
@@ -90,18 +70,18 @@ static json_t *job_json(const struct data *data)
 {
     const struct plan *plan = data->plan;
     if (!plan) return json_null();
-    const struct peer *rollout = living(data, "rollout"), *trainer = living(data, "trainer");
+    const struct peer *rollout = peers_living(data, "rollout"), *trainer = peers_living(data, "trainer");
     struct tally t = count(plan);
-    double tokens = counter(rollout, "prompt_tokens", true) + counter(rollout, "action_tokens", true);
+    double tokens = peers_counter(rollout, "prompt_tokens", true) + peers_counter(rollout, "action_tokens", true);
     json_t *job = json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I}",
                             "id", (json_int_t)plan->job, "name", plan->spec.name, "state",
                             plan->paused ? "paused" : "running", "lineage", (json_int_t)plan->lineage, "update",
                             (json_int_t)plan->updates_done, "updates", (json_int_t)plan->spec.trainer.updates, "version",
                             (json_int_t)plan->version, "episodes", (json_int_t)plan->episodes, "tokens",
                             (json_int_t)plan->tokens, "seconds", (double)(data_now_ms(data) - plan->started_ms) / 1e3,
-                            "episodes_per_second", counter(rollout, "episodes", true), "tokens_per_second", tokens,
-                            "trained_tokens_per_second", counter(trainer, "tokens_trained", true), "groups_open", t.open,
-                            "groups_closed", t.closed, "slots_pending", t.pending, "slots_leased", t.leased,
+                            "episodes_per_second", peers_counter(rollout, "episodes", true), "tokens_per_second", tokens,
+                            "trained_tokens_per_second", peers_counter(trainer, "tokens_trained", true), "groups_open",
+                            t.open, "groups_closed", t.closed, "slots_pending", t.pending, "slots_leased", t.leased,
                             "episodes_retried", (json_int_t)plan->retried, "groups_void", (json_int_t)plan->voided);
     (void)json_object_set_new(job, "success", json_real(plan->figures.success));
     (void)json_object_set_new(job, "staleness_mean", json_real(plan->figures.staleness_mean));
@@ -111,6 +91,11 @@ static json_t *job_json(const struct data *data)
     (void)json_object_set_new(job, "evaluated_success",
                               plan->last_evaluated < 0 ? json_null() : json_real(plan->last_success));
     (void)json_object_set_new(job, "seconds_since_progress", json_real((double)(data_now_ms(data) - plan->moved_ms) / 1e3));
+    struct stall stall;
+    bool stalled = stall_lasts(data);
+    if (stalled) stall_find(data, &stall);
+    (void)json_object_set_new(
+        job, "stalled", stalled ? json_pack("{s:s, s:s}", "stage", stall.stage, "evidence", stall.evidence) : json_null());
     (void)json_object_set_new(job, "ending", plan->ending ? json_string(plan->ending) : json_null());
     return job;
 }

@@ -194,6 +194,94 @@ START_TEST(killed_services_come_back)
 }
 END_TEST
 
+/* everything is killed at once, the server too: the next start goes on by itself */
+START_TEST(a_stack_that_died_goes_on)
+{
+    struct stack stack;
+    char state[32], command[512];
+    const char *const sets[] = {"trainer.updates=60", "trainer.checkpoint_every=7", "evaluation.every=0", NULL};
+    const char *const down[] = {"down", NULL};
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    stack_pause(3500);
+    ck_assert_int_eq(stack_pal(&stack, NULL, down), 0);
+    stack_up(&stack);
+    stack_pause(1500);
+    (void)snprintf(command, sizeof command,
+                   "kill -9 $(cat '%s/pal.pid') $(pgrep -f 'pal-[a-z]* --state %s') $(head -1 '%s/postgres/postmaster.pid')",
+                   stack.state, stack.state, stack.state);
+    ck_assert_int_eq(system(command), 0);
+    stack_pause(500);
+    stack_up(&stack);
+    stack_wait(&stack, job, 90, state);
+    ck_assert_str_eq(state, "succeeded");
+    stack_verify(&stack, job);
+    const char *const replay[] = {"replay", "1", "--update", "59", NULL};
+    ck_assert_int_eq(stack_pal(&stack, NULL, replay), 0);
+    stack_remove(&stack);
+}
+END_TEST
+
+/* nothing moves: the status names the stage, an event says so, and when it moves again the job goes on */
+START_TEST(a_hung_environment_is_named)
+{
+    struct stack stack;
+    char state[32];
+    const char *const sets[] = {"trainer.updates=30", "evaluation.every=0", NULL};
+    bool named = false;
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    stack_pause(2500);
+    int env = stack_pid(&stack, "env");
+    ck_assert_int_eq(kill(env, SIGSTOP), 0);
+    for (double end = stack_clock() + STACK_SLOW * 15; !named && stack_clock() < end; stack_pause(200)) {
+        json_t *status = stack_get(&stack, "/v1/status");
+        const json_t *stalled = json_object_get(json_object_get(status, "job"), "stalled");
+        const char *stage = json_string_value(json_object_get(stalled, "stage"));
+        named = stage && strcmp(stage, "env") == 0;
+        json_decref(status);
+    }
+    ck_assert_int_eq(kill(env, SIGCONT), 0);
+    ck_assert(named);
+    stack_wait(&stack, job, 90, state);
+    ck_assert_str_eq(state, "succeeded");
+    json_t *events = stack_get(&stack, "/v1/jobs/1/events?follow=false"), *event = NULL;
+    size_t i = 0, alarms = 0;
+    json_array_foreach(events, i, event)
+    {
+        const char *message = json_string_value(json_object_get(event, "message"));
+        alarms += message && strstr(message, "nothing was recorded for") != NULL;
+    }
+    json_decref(events);
+    ck_assert_uint_eq(alarms, 1);
+    stack_verify(&stack, job);
+    stack_remove(&stack);
+}
+END_TEST
+
+START_TEST(a_job_that_stays_stalled_fails)
+{
+    struct stack stack;
+    char state[32];
+    const char *const sets[] = {"trainer.updates=30", "stop.stalled_ms=9000", NULL};
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    stack_pause(2500);
+    int env = stack_pid(&stack, "env");
+    ck_assert_int_eq(kill(env, SIGSTOP), 0);
+    stack_wait(&stack, job, 30, state);
+    ck_assert_int_eq(kill(env, SIGCONT), 0);
+    ck_assert_str_eq(state, "failed");
+    json_t *row = stack_get(&stack, "/v1/jobs/1");
+    ck_assert_ptr_nonnull(strstr(json_string_value(json_object_get(row, "reason")), "no env process is alive"));
+    json_decref(row);
+    stack_remove(&stack);
+}
+END_TEST
+
 START_TEST(ctrl_c_stops_a_foreground_stack)
 {
     struct stack stack;
@@ -274,6 +362,9 @@ int main(void)
     tcase_add_test(tcase, a_bad_job_is_refused_with_pointers);
     tcase_add_test(tcase, two_stacks_run_side_by_side);
     tcase_add_test(tcase, killed_services_come_back);
+    tcase_add_test(tcase, a_stack_that_died_goes_on);
+    tcase_add_test(tcase, a_hung_environment_is_named);
+    tcase_add_test(tcase, a_job_that_stays_stalled_fails);
     tcase_add_test(tcase, ctrl_c_stops_a_foreground_stack);
     tcase_add_test(tcase, a_process_environment_is_played);
     tcase_add_test(tcase, a_short_run_learns);
