@@ -19,9 +19,9 @@ static const struct store_statement statements[] = {
                         " ON CONFLICT (idempotency_key) DO NOTHING RETURNING id"},
     [BY_KEY] = {.name = "job_by_key",
                 .doc = "the job of an idempotency key",
-                .params = {STORE_TEXT},
-                .columns = {STORE_INT8},
-                .text = "SELECT id FROM job WHERE idempotency_key = $1"},
+                .params = {STORE_TEXT, STORE_JSONB},
+                .columns = {STORE_INT8, STORE_BOOL},
+                .text = "SELECT id, spec = $2 FROM job WHERE idempotency_key = $1"},
     [CURRENT] = {.name = "job_current",
                  .doc = "the job that holds the stage",
                  .columns = JOB_COLUMNS,
@@ -85,10 +85,12 @@ err_t store_job_insert(struct store *store, const char *name, struct span spec, 
     AUTO(store_args) known = {0};
     store_args_init(&known, &statements[BY_KEY]);
     store_put_span(&known, key);
+    store_put_span(&known, spec);
     AUTO(store_rows) found = {0};
     TRY(store_run_one(store, &known, &found, "job of this idempotency key"));
     *ret_id = store_get_int(&found, 0, 0);
-    return ERR_ok;
+    if (store_get_bool(&found, 0, 1)) return ERR_ok;
+    return err_set(ERR_invalid, "the idempotency key is that of job %lld, which is another one", (long long)*ret_id);
 }
 
 err_t store_job_current(struct store *store, bool queued, struct arena *arena, struct store_job *ret)

@@ -14,7 +14,8 @@ struct store_job {
     int64_t version;
 };
 
-/* ret_created false: the key was known and *ret_id is that job. key "" is none. */
+/* ret_created false: the key was known and *ret_id is that job; ERR_invalid when that job's spec is another one. key "" is
+ * none. */
 err_t store_job_insert(struct store *store, const char *name, struct span spec, int64_t priority, struct span key,
                        int64_t *ret_id, bool *ret_created) MUST_USE;
 /* The job that is starting, running or paused; then, with `queued`, the next one in line. ERR_not_found when there is none.

@@ -203,6 +203,11 @@ START_TEST(a_key_gives_the_same_job)
     }
     ck_assert_int_gt(ids[0], 0);
     ck_assert_int_eq(ids[0], ids[1]);
+    AUTO(answer) other = {0};
+    ask(&other, "POST", "/v1/jobs", JSON_TYPE "Idempotency-Key: again\r\n",
+        "{\"name\": \"once\", \"environments\": [{\"name\": \"adventure\"}]}");
+    ck_assert_int_eq(other.status, 422);
+    ck_assert_ptr_nonnull(strstr(other.body, "another one"));
 }
 END_TEST
 
