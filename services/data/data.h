@@ -16,7 +16,8 @@
 #define DATA_SILENT_MS  5000 /* a peer that is silent this long is gone */
 #define DATA_JANITOR_MS 100
 #define DATA_COUNTERS   128
-#define JOBS_HOPELESS   "every training task is quarantined"
+
+#define JOBS_QUARANTINED "every training task is quarantined"
 
 struct peer {
     char identity[BUS_PEER_BYTES]; /* name-incarnation; "" for a free row */

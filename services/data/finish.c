@@ -177,6 +177,27 @@ static err_t close_group(struct data *data, struct group *group)
 
 /* ---- attempts ---- */
 
+/* Counts the attempt; an environment that mostly fails ends the job with this turn, and says what was counted. */
+static err_t count_attempt(struct data *data, const struct slot *slot, enum outcome outcome)
+{
+    struct plan *plan = data->plan;
+    size_t index = (size_t)plan->tasks[slot->group->task].environment;
+    const struct job_environment *env = &plan->spec.environments[index];
+    struct errors *errors = &plan->errors[index];
+    size_t window = (size_t)plan->spec.stop.error_window, least = 4 * (size_t)env->slots;
+    if (!errors_count(errors, outcome, plan->spec.stop.error_rate, window > least ? window : least) || plan->hopeless)
+        return ERR_ok;
+    AUTO(buf) reason = {0};
+    TRY(buf_printf(&reason, "%zu of %zu attempts in environment %zu (%s) failed (stop.error_rate):", errors->failed,
+                   errors->attempts, index, env->name));
+    for (enum outcome o = 0; o < OUTCOME_COUNT; o++) {
+        if (outcome_failure(o) && errors->by[o]) TRY(buf_printf(&reason, " %s %zu", outcome_name(o), errors->by[o]));
+    }
+    TRY(buf_printf(&reason, "; the newest: %s", plan->last_failure));
+    plan->hopeless = arena_text(&plan->arena, buf_span(&reason));
+    return plan->hopeless ? ERR_ok : ERR_memory;
+}
+
 /* An attempt failed: again, or void. */
 static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome outcome, const char *error)
 {
@@ -187,6 +208,7 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
     for (char *c = plan->last_failure; *c; c++) { /* cut anywhere, so plain ASCII only */
         if (*c < ' ' || *c > '~') *c = '?';
     }
+    TRY(count_attempt(data, slot, outcome));
     bool again = retry_decide(outcome, slot->failures[outcome]) == RETRY_AGAIN;
     const struct store_episode_end row = {
         .id = slot->episode,
@@ -225,6 +247,7 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     }
     if (!isfinite(done->reward) || done->reward < 0 || done->reward > 1 || done->payload.size == 0)
         return fail_attempt(data, slot, OUTCOME_poisoned, "a reward outside 0 to 1 or no payload");
+    TRY(count_attempt(data, slot, outcome));
     slot->state = SLOT_DONE;
     slot->outcome = outcome;
     slot->reward = done->reward;

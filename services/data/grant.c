@@ -112,7 +112,7 @@ err_t grant_replacement(struct data *data, const struct group *replaces)
 {
     err_t err = grant_fresh(data, replaces->update_for, replaces);
     if (err != ERR_not_found) return err;
-    data->plan->hopeless = true; /* the caller still holds the plan: jobs_advance ends the job */
+    data->plan->hopeless = JOBS_QUARANTINED; /* the caller still holds the plan: jobs_advance ends the job */
     return ERR_ok;
 }
 
@@ -182,7 +182,7 @@ err_t grant_advance(struct data *data)
         if (!peer->identity[0] || peer->gone || peer->demand == 0) continue;
         if (strcmp(peer->service, "rollout") != 0) continue;
         err_t err = grant_to(data, peer);
-        if (err == ERR_not_found) return jobs_end(data, "failed", JOBS_HOPELESS);
+        if (err == ERR_not_found) return jobs_end(data, "failed", JOBS_QUARANTINED);
         TRY(err);
     }
     return ERR_ok;

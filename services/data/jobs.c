@@ -247,7 +247,7 @@ err_t jobs_advance(struct data *data)
 {
     struct plan *plan = data->plan;
     if (!plan) return data->look_for_job ? take_next(data) : ERR_ok;
-    if (plan->hopeless) return jobs_end(data, "failed", JOBS_HOPELESS);
+    if (plan->hopeless) return jobs_end(data, "failed", plan->hopeless);
     if (plan->running && plan->ending && plan->published == plan->version && plan->version >= 0 &&
         plan->spec.evaluation.episodes > 0 && plan->last_evaluated < plan->version && !plan->evaluations)
         TRY(evaluate_start(data, plan->version));

@@ -7,6 +7,7 @@
 #define PAL_DATA_PLAN_H
 
 #include "curation/curriculum.h"
+#include "curation/errors.h"
 #include "rollout/outcome.h"
 #include "services/common/base/digest.h"
 #include "services/common/bus/bus.h"
@@ -119,7 +120,8 @@ struct plan {
     int64_t last_evaluated; /* newest version with an ended evaluation, -1 */
     double last_success;
     int64_t skipped_in_a_row;
-    bool hopeless;      /* a group could not be replaced: every training task is quarantined */
+    const char *hopeless; /* why the job fails with this turn; NULL: it does not */
+    struct errors errors[JOB_ENVIRONMENTS];
     const char *ending; /* reason, once no further update is handed out */
     bool end_said;      /* the trainer was told */
     struct batch_figures figures;

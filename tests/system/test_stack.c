@@ -331,6 +331,28 @@ START_TEST(a_process_environment_is_played)
 }
 END_TEST
 
+/* an environment that always dies: no reward comes of it, and the job ends with what was counted */
+START_TEST(an_environment_that_fails_ends_the_job)
+{
+    struct stack stack;
+    char state[32], file[512];
+    (void)snprintf(file, sizeof file, "environments.0.tasks.file=%s/examples/environments/guess.jsonl", PAL_SOURCE_DIR);
+    const char *const sets[] = {"environments.0.command=[\"false\"]", file, "environments.0.slots=4", "stop.error_window=20",
+                                NULL};
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/guess.json", sets);
+    stack_wait(&stack, job, 60, state);
+    ck_assert_str_eq(state, "failed");
+    json_t *row = stack_get(&stack, "/v1/jobs/1");
+    const char *reason = json_string_value(json_object_get(row, "reason"));
+    ck_assert_msg(strstr(reason, "stop.error_rate") && strstr(reason, "env_crash"), "%s", reason);
+    json_decref(row);
+    stack_verify(&stack, job);
+    stack_remove(&stack);
+}
+END_TEST
+
 /* the demo's job, cut short: success on held-out tasks rises */
 START_TEST(a_short_run_learns)
 {
@@ -367,6 +389,7 @@ int main(void)
     tcase_add_test(tcase, a_job_that_stays_stalled_fails);
     tcase_add_test(tcase, ctrl_c_stops_a_foreground_stack);
     tcase_add_test(tcase, a_process_environment_is_played);
+    tcase_add_test(tcase, an_environment_that_fails_ends_the_job);
     tcase_add_test(tcase, a_short_run_learns);
     suite_add_tcase(suite, tcase);
     return stack_run(suite);
