@@ -164,8 +164,18 @@ bool runner_at_turn(const struct runner *runner)
 struct sequence runner_sequence(const struct runner *runner)
 {
     uint32_t turns = runner->count ? (uint32_t)runner->turns[runner->count - 1] + 1 : 0;
-    return (struct sequence){runner->count, turns,           runner->token,   runner->target,        runner->turns,
-                             runner->logp,  runner->entropy, runner->version, !runner->config.expert};
+    return (struct sequence){runner->count,
+                             turns,
+                             runner->token,
+                             runner->target,
+                             runner->turns,
+                             runner->logp,
+                             runner->entropy,
+                             runner->version,
+                             !runner->config.expert,
+                             0,
+                             0,
+                             NULL};
 }
 
 size_t runner_entropies(const struct runner *runner, float *ret, size_t room)

@@ -260,6 +260,6 @@ err_t sequence_decode(struct span bytes, struct arena *arena, struct sequence *r
     TRY(read_turns(&s, turn));
     TRY(read_targets(&s, target));
     if (s.sampled) TRY(read_sampled(&s, target, &c));
-    *ret = (struct sequence){s.count, s.turns, token, target, turn, c.logp, c.entropy, c.version, s.sampled};
+    *ret = (struct sequence){s.count, s.turns, token, target, turn, c.logp, c.entropy, c.version, s.sampled, 0, 0, NULL};
     return ERR_ok;
 }

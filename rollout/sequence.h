@@ -4,7 +4,11 @@
  * shown by a demonstration) have target 1 and, if sampled, the log-prob and full-vocabulary entropy (nats, tempered) under
  * the distribution they were drawn from and the policy version that drew them. Encoded little-endian with a magic, a format
  * number and counts that are checked before memory is taken; compression is the caller's. Text is not stored: tokens decode
- * to it; the transcript on the outside is made from tokens and turns. */
+ * to it; the transcript on the outside is made from tokens and turns.
+ *
+ * Two contexts in one sequence (Guide): the first `hint` tokens are the hint's line; without them it is the plain context.
+ * Several contexts (rollout.context step): segment i is tokens [segment[i], segment[i + 1]), a sequence of its own that ends
+ * with its turn's action; what it repeats of earlier turns is no target. Every target is in exactly one segment. */
 #ifndef PAL_ROLLOUT_SEQUENCE_H
 #define PAL_ROLLOUT_SEQUENCE_H
 
@@ -16,13 +20,16 @@
 struct sequence {
     uint32_t count; /* T */
     uint32_t turns;
-    const int32_t *token;   /* [T] */
-    const uint8_t *target;  /* [T] 0 or 1 */
-    const uint16_t *turn;   /* [T] the turn a token belongs to: its observation and its action */
-    const float *logp;      /* [T] behave log-prob, 0 where target is 0 or nothing was sampled */
-    const float *entropy;   /* [T] nats, 0 likewise */
-    const int32_t *version; /* [T] policy version that drew it, -1 likewise */
-    bool sampled;           /* false: a demonstration without log-probs */
+    const int32_t *token;    /* [T] */
+    const uint8_t *target;   /* [T] 0 or 1 */
+    const uint16_t *turn;    /* [T] the turn a token belongs to: its observation and its action */
+    const float *logp;       /* [T] behave log-prob, 0 where target is 0 or nothing was sampled */
+    const float *entropy;    /* [T] nats, 0 likewise */
+    const int32_t *version;  /* [T] policy version that drew it, -1 likewise */
+    bool sampled;            /* false: a demonstration without log-probs */
+    uint32_t hint;           /* leading tokens that only the hinted context has; 0 without a hint */
+    uint32_t segments;       /* 0 or 1: the whole sequence is one context */
+    const uint32_t *segment; /* [segments + 1] ascending from 0 to T; NULL with one context */
 };
 
 err_t sequence_encode(const struct sequence *sequence, struct buf *out) MUST_USE;

@@ -20,8 +20,12 @@ const struct wire_policy_wanted *policy_wanted(struct data *data)
     const struct plan *plan = data->plan;
     struct wire_policy_wanted *wanted = arena_array(&data->arena, struct wire_policy_wanted, 1);
     if (wanted)
-        *wanted = (struct wire_policy_wanted){(uint64_t)plan->job, plan->lineage, plan->published,
-                                              span_text(plan->published_digest), span_text(plan->published_where)};
+        *wanted = (struct wire_policy_wanted){(uint64_t)plan->job,
+                                              plan->lineage,
+                                              plan->published,
+                                              span_text(plan->published_digest),
+                                              span_text(plan->published_where),
+                                              span_text("")};
     return wanted;
 }
 

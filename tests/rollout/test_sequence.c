@@ -32,8 +32,8 @@ static void make(struct made *m, struct rng *rng)
         m->entropy[i] = drawn ? 3.0f * (float)rng_unit(rng) : 0.0f;
         m->version[i] = drawn ? (int32_t)(i / 40) : -1;
     }
-    m->sequence = (struct sequence){count,   count ? turn + 1 : 0, m->token,   m->target, m->turn,
-                                    m->logp, m->entropy,           m->version, sampled};
+    m->sequence = (struct sequence){count,      count ? turn + 1 : 0, m->token, m->target, m->turn, m->logp,
+                                    m->entropy, m->version,           sampled,  0,         0,       NULL};
 }
 
 static void same(const struct sequence *a, const struct sequence *b)
@@ -120,7 +120,7 @@ START_TEST(bounds_are_kept)
     float zero = 0;
     int32_t version = -1;
     AUTO(buf) bytes = {0};
-    struct sequence s = {1, 1, &token, &target, &turn, &zero, &zero, &version, false};
+    struct sequence s = {1, 1, &token, &target, &turn, &zero, &zero, &version, false, 0, 0, NULL};
     ck_assert_int_eq(sequence_encode(&s, &bytes), ERR_invalid);
     token = 5;
     turn = 1; /* of one turn */

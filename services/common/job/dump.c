@@ -108,17 +108,28 @@ static json_t *dump_policy(const struct job_spec *spec)
 static json_t *dump_curation(const struct job_spec *spec)
 {
     json_t *object = new_section(JOB_SECTION_curation, &spec->curation);
-    static const char *const methods[] = {"dart", "guide", "webrl", "replay_ratio"};
-    for (size_t i = 0; object && i < sizeof methods / sizeof *methods; i++)
-        (void)json_object_set_new(object, methods[i], json_null());
+    size_t count = 0;
+    const struct job_method *methods = job_methods(&count);
+    for (size_t i = 0; object && i < count; i++) {
+        const uint8_t *section = (const uint8_t *)spec + methods[i].offset;
+        bool on = false;
+        memcpy(&on, section + methods[i].on, sizeof on);
+        json_t *value = on ? new_section(methods[i].section, section) : json_null();
+        if (json_object_set_new(object, methods[i].name, value) == 0) continue;
+        json_decref(object);
+        object = NULL;
+    }
     return object;
 }
 
 static json_t *dump_trainer(const struct job_spec *spec)
 {
     json_t *object = new_section(JOB_SECTION_trainer, &spec->trainer);
-    json_t *importance = new_section(JOB_SECTION_importance, &spec->trainer.importance);
-    if (object && json_object_set_new(object, "importance", importance) == 0) return object;
+    const struct job_trainer *t = &spec->trainer;
+    if (object && json_object_set_new(object, "importance", new_section(JOB_SECTION_importance, &t->importance)) == 0 &&
+        json_object_set_new(object, "value", new_section(JOB_SECTION_value, &t->value)) == 0 &&
+        json_object_set_new(object, "webrl", new_section(JOB_SECTION_regression, &t->regression)) == 0)
+        return object;
     json_decref(object);
     return NULL;
 }

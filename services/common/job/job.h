@@ -22,7 +22,27 @@ enum job_refresh { JOB_REFRESH_EPISODE, JOB_REFRESH_TURN };
 enum job_importance_mode { JOB_IMPORTANCE_OFF, JOB_IMPORTANCE_TIS, JOB_IMPORTANCE_MASKED };
 enum job_advantage { JOB_ADVANTAGE_GRPO, JOB_ADVANTAGE_DR_GRPO, JOB_ADVANTAGE_RLOO };
 enum job_old_policy { JOB_OLD_POLICY_RECOMPUTE, JOB_OLD_POLICY_BEHAVE };
-enum job_aggregation { JOB_AGGREGATION_TOKEN_MEAN, JOB_AGGREGATION_SEQ_MEAN };
+enum job_aggregation { JOB_AGGREGATION_TOKEN_MEAN, JOB_AGGREGATION_SEQ_MEAN, JOB_AGGREGATION_STEP_MEAN };
+enum job_context { JOB_CONTEXT_EPISODE, JOB_CONTEXT_STEP };
+enum job_loss { JOB_LOSS_GRPO, JOB_LOSS_GSPO, JOB_LOSS_PPO, JOB_LOSS_WEBRL };
+enum job_curriculum_kind { JOB_CURRICULUM_UNIFORM, JOB_CURRICULUM_SUCCESS_BAND, JOB_CURRICULUM_ADCL, JOB_CURRICULUM_GAIN_RL };
+enum job_rank { JOB_RANK_ANGLE, JOB_RANK_REVERSED, JOB_RANK_RANDOM, JOB_RANK_LENGTH, JOB_RANK_LEVEL };
+enum job_pool { JOB_POOL_OFF, JOB_POOL_REPLACE, JOB_POOL_ADD };
+enum job_pool_pick { JOB_POOL_PICK_RANDOM, JOB_POOL_PICK_NEWEST };
+enum job_advantage_over { JOB_ADVANTAGE_OVER_EPISODE, JOB_ADVANTAGE_OVER_STEP };
+enum job_guide_mode { JOB_GUIDE_REPLACE, JOB_GUIDE_MIXIN, JOB_GUIDE_BALANCED };
+enum job_guide_correction { JOB_GUIDE_CORRECTION_RATIO, JOB_GUIDE_CORRECTION_OFF };
+enum job_guide_shaping {
+    JOB_GUIDE_SHAPING_NONE,
+    JOB_GUIDE_SHAPING_CONSTANT,
+    JOB_GUIDE_SHAPING_QUANTILE,
+    JOB_GUIDE_SHAPING_POWER
+};
+enum job_orm { JOB_ORM_OFF, JOB_ORM_MEASURE, JOB_ORM_REWARD };
+enum job_ratio_rule { JOB_RATIO_RULE_PAPER, JOB_RATIO_RULE_GUARDED };
+enum job_value_body { JOB_VALUE_BODY_SHARED_DETACHED, JOB_VALUE_BODY_SHARED };
+enum job_log_ratio { JOB_LOG_RATIO_SUM, JOB_LOG_RATIO_MEAN };
+enum job_regression_form { JOB_REGRESSION_FORM_PAPER, JOB_REGRESSION_FORM_RELEASED };
 enum job_schedule { JOB_SCHEDULE_LINEAR, JOB_SCHEDULE_CONSTANT };
 enum job_late { JOB_LATE_WAIT, JOB_LATE_DROP };
 
@@ -42,8 +62,14 @@ enum job_late { JOB_LATE_WAIT, JOB_LATE_DROP };
 #define JOB_EXTRA_rollout
 #define JOB_EXTRA_curriculum
 #define JOB_EXTRA_curation
+#define JOB_EXTRA_dart bool on;
+#define JOB_EXTRA_guide bool on;
+#define JOB_EXTRA_webrl bool on;
+#define JOB_EXTRA_replay_ratio bool on;
+#define JOB_EXTRA_value
+#define JOB_EXTRA_regression
 #define JOB_EXTRA_importance
-#define JOB_EXTRA_trainer struct job_importance importance;
+#define JOB_EXTRA_trainer struct job_importance importance; struct job_value value; struct job_regression regression;
 #define JOB_EXTRA_evaluation
 #define JOB_EXTRA_stop
 
@@ -63,6 +89,10 @@ struct job_spec {
     struct job_rollout rollout;
     struct job_curriculum curriculum;
     struct job_curation curation;
+    struct job_dart dart;
+    struct job_guide guide;
+    struct job_webrl webrl;
+    struct job_replay_ratio replay_ratio;
     struct job_trainer trainer;
     struct job_evaluation evaluation;
     struct job_stop stop;

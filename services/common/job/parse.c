@@ -93,16 +93,18 @@ static void read_policy(struct job_reader *reader, json_t *object, struct job_sp
         job_read(reader, JOB_SECTION_warmstart, none ? NULL : warmstart, &ret->warmstart, "/policy/warmstart", NULL) != NULL;
 }
 
-/* methods that this version does not have: only null is accepted, so that a job never runs without what it asks for */
-static void refuse_methods(struct job_reader *reader, json_t *object)
+static void read_methods(struct job_reader *reader, json_t *object, struct job_spec *ret)
 {
-    static const char *const methods[] = {"dart", "guide", "webrl", "replay_ratio"};
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        json_t *value = json_object_get(object, methods[i]);
+    size_t count = 0;
+    const struct job_method *methods = job_methods(&count);
+    for (size_t i = 0; i < count; i++) {
+        json_t *value = json_object_get(object, methods[i].name);
+        uint8_t *section = (uint8_t *)ret + methods[i].offset;
         char pointer[JOB_POINTER_BYTES];
-        job_place(pointer, "/curation/%s", methods[i]);
-        if (value && !json_is_null(value))
-            job_problem(reader, pointer, "must be null: this version does not have the method");
+        job_place(pointer, "/curation/%s", methods[i].name);
+        if (json_is_null(value)) value = NULL;
+        bool on = job_read(reader, methods[i].section, value, section, pointer, NULL) != NULL;
+        memcpy(section + methods[i].on, &on, sizeof on);
     }
 }
 
@@ -120,7 +122,7 @@ static void read_top(struct job_reader *reader, json_t *root, struct job_spec *r
     static const char *const keys[] = {"name",     "seed",    "priority",   "environments", "policy", "rollout", "curriculum",
                                        "curation", "trainer", "evaluation", "stop",         "export", NULL};
     static const char *const methods[] = {"dart", "guide", "webrl", "replay_ratio", NULL};
-    static const char *const importance[] = {"importance", NULL};
+    static const char *const parts[] = {"importance", "value", "webrl", NULL};
     job_unknown_keys(reader, root, "", keys);
     json_t *name = json_object_get(root, "name"), *seed = json_object_get(root, "seed");
     json_t *priority = json_object_get(root, "priority");
@@ -141,11 +143,14 @@ static void read_top(struct job_reader *reader, json_t *root, struct job_spec *r
     (void)job_read(reader, JOB_SECTION_curriculum, json_object_get(root, "curriculum"), &ret->curriculum, "/curriculum",
                    NULL);
     json_t *curation = json_object_get(root, "curation");
-    refuse_methods(reader, job_read(reader, JOB_SECTION_curation, curation, &ret->curation, "/curation", methods));
+    read_methods(reader, job_read(reader, JOB_SECTION_curation, curation, &ret->curation, "/curation", methods), ret);
     json_t *trainer = json_object_get(root, "trainer");
-    trainer = job_read(reader, JOB_SECTION_trainer, trainer, &ret->trainer, "/trainer", importance);
+    trainer = job_read(reader, JOB_SECTION_trainer, trainer, &ret->trainer, "/trainer", parts);
     (void)job_read(reader, JOB_SECTION_importance, json_object_get(trainer, "importance"), &ret->trainer.importance,
                    "/trainer/importance", NULL);
+    (void)job_read(reader, JOB_SECTION_value, json_object_get(trainer, "value"), &ret->trainer.value, "/trainer/value", NULL);
+    (void)job_read(reader, JOB_SECTION_regression, json_object_get(trainer, "webrl"), &ret->trainer.regression,
+                   "/trainer/webrl", NULL);
     (void)job_read(reader, JOB_SECTION_evaluation, json_object_get(root, "evaluation"), &ret->evaluation, "/evaluation",
                    NULL);
     (void)job_read(reader, JOB_SECTION_stop, json_object_get(root, "stop"), &ret->stop, "/stop", NULL);

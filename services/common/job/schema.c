@@ -123,12 +123,18 @@ static json_t *root_schema(void)
     add(root, "rollout", section_schema(JOB_SECTION_rollout));
     add(root, "curriculum", section_schema(JOB_SECTION_curriculum));
     json_t *curation = section_schema(JOB_SECTION_curation);
-    static const char *const methods[] = {"dart", "guide", "webrl", "replay_ratio"};
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        add(curation, methods[i], json_pack("{s:s}", "type", "null"));
+    size_t count = 0;
+    const struct job_method *methods = job_methods(&count);
+    for (size_t i = 0; i < count; i++) {
+        json_t *method = section_schema(methods[i].section);
+        (void)json_object_set_new(method, "type", json_pack("[s, s]", "object", "null"));
+        add(curation, methods[i].name, method);
+    }
     add(root, "curation", curation);
     json_t *trainer = section_schema(JOB_SECTION_trainer);
     add(trainer, "importance", section_schema(JOB_SECTION_importance));
+    add(trainer, "value", section_schema(JOB_SECTION_value));
+    add(trainer, "webrl", section_schema(JOB_SECTION_regression));
     add(root, "trainer", trainer);
     add(root, "evaluation", section_schema(JOB_SECTION_evaluation));
     add(root, "stop", section_schema(JOB_SECTION_stop));

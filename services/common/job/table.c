@@ -30,6 +30,18 @@ static const struct job_pair pairs[] = {
     {JOB_SECTION_trainer, "betas", "beta1", "beta2"},
 };
 
+#define METHOD(name)                                                                                                         \
+    {                                                                                                                        \
+#name, JOB_SECTION_##name, offsetof(struct job_spec, name), offsetof(struct job_##name, on)                          \
+    }
+static const struct job_method methods[] = {METHOD(dart), METHOD(guide), METHOD(webrl), METHOD(replay_ratio)};
+
+const struct job_method *job_methods(size_t *ret_count)
+{
+    *ret_count = sizeof methods / sizeof *methods;
+    return methods;
+}
+
 const struct job_section *job_section(enum job_section_id id)
 {
     return &sections[id];

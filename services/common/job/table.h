@@ -49,6 +49,15 @@ struct job_pair {
 const struct job_pair *job_pairs(size_t *ret_count);
 const struct job_pair *job_pair_of(enum job_section_id section, const char *key);
 
+/* A method of /curation that a job may leave out: null, or an object of its own section. */
+struct job_method {
+    const char *name;
+    enum job_section_id section;
+    size_t offset; /* of its struct in job_spec */
+    size_t on;     /* of its flag in that struct */
+};
+const struct job_method *job_methods(size_t *ret_count);
+
 /* The index-th name of "a|b|c"; false past the end. */
 bool job_choice_name(const char *names, size_t index, char *ret, size_t size);
 

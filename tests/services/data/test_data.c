@@ -121,8 +121,8 @@ static void apply(struct peer *trainer, int64_t update)
 
 static void publish(struct peer *trainer, int64_t version)
 {
-    const struct wire_policy_published published = {trainer->job, trainer->lineage, version, span_text(POLICY),
-                                                    span_text("/dev/null")};
+    const struct wire_policy_published published = {trainer->job,      trainer->lineage,       version,
+                                                    span_text(POLICY), span_text("/dev/null"), span_text("")};
     uint64_t before = trainer->policy_acks;
     peer_send(trainer, WIRE_policy_published, &published);
     WAIT_FOR(&stage, trainer->policy_acks > before);

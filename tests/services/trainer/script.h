@@ -91,7 +91,8 @@ static inline uint32_t script_sequence(struct rng *rng, bool sampled, struct buf
         version[i] = action && sampled ? 0 : -1;
         targets += action;
     }
-    const struct sequence sequence = {count, (count + 5) / 6, token, target, turn, logp, entropy, version, sampled};
+    const struct sequence sequence = {count,   (count + 5) / 6, token,   target, turn, logp,
+                                      entropy, version,         sampled, 0,      0,    NULL};
     ck_assert_int_eq(sequence_encode(&sequence, out), ERR_ok);
     return targets;
 }

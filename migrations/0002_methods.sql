@@ -1,0 +1,71 @@
+-- The methods' state: hints, pools, scores, phases, passes. What a rule decides is a decision row; what it knows follows from
+-- these rows, so killing any process keeps it.
+
+ALTER TABLE task
+    ADD COLUMN parent bigint,                         -- generated tasks: the failed task it was made from
+    ADD COLUMN phase  integer NOT NULL DEFAULT 0,     -- WebRL: the first phase it may be drawn in
+    ADD FOREIGN KEY (job, parent) REFERENCES task (job, id),
+    ADD CHECK ((source = 'mutate') = (parent IS NOT NULL));
+
+ALTER TABLE episode_group
+    DROP CONSTRAINT episode_group_source_check,
+    ADD CONSTRAINT episode_group_source_check
+        CHECK (source IN ('fresh', 'hinted', 'demonstration', 'import', 'evaluation', 'score')),
+    DROP CONSTRAINT episode_group_verdict_check,
+    ADD CONSTRAINT episode_group_verdict_check
+        CHECK (verdict IN ('signal', 'no_signal', 'void', 'stale', 'refilled', 'measured', 'hinted')), -- hinted: replaced by its hinted group
+    ADD COLUMN phase integer NOT NULL DEFAULT 0,
+    ADD CHECK (source <> 'hinted' OR (update_for >= 1) IS TRUE),
+    DROP CONSTRAINT episode_group_check2;
+-- scores are pinned to the version that measures, as evaluations are
+ALTER TABLE episode_group ADD CONSTRAINT episode_group_pin_check CHECK ((source IN ('evaluation', 'score')) = (pin_version IS NOT NULL));
+
+ALTER TABLE episode
+    ADD COLUMN hinted   boolean NOT NULL DEFAULT false, -- played with a hint: in no success rate, no n(s), no curriculum
+    ADD COLUMN verified double precision,               -- judged episodes: the environment's own reward, which trained nothing
+    ADD COLUMN script   text,                           -- imported: the actions to play, one a line
+    ADD COLUMN turn_tokens real[],                      -- sampled tokens of each turn
+    ADD COLUMN scores   jsonb;                          -- score episodes and judged ones: what was measured
+
+ALTER TABLE batch
+    ADD COLUMN source       text[],                   -- of each member: fresh, demonstration, hinted, pool, replay; NULL: all fresh
+    ADD COLUMN dropped      jsonb,                    -- {"episode": [turns not trained on], ...}
+    ADD COLUMN phase        integer NOT NULL DEFAULT 0,
+    ADD COLUMN phase_end    boolean NOT NULL DEFAULT false,
+    ADD COLUMN passes       smallint NOT NULL DEFAULT 1 CHECK (passes >= 0), -- over its fresh members; 0: discarded
+    ADD COLUMN judged       bigint[];                 -- episodes that the outcome reward model learned from or was tested on
+
+ALTER TABLE training_use
+    DROP CONSTRAINT training_use_source_check,
+    ADD CONSTRAINT training_use_source_check CHECK (source IN ('fresh', 'demonstration', 'hinted', 'pool', 'replay'));
+
+ALTER TABLE policy
+    DROP CONSTRAINT policy_role_check,
+    ADD CONSTRAINT policy_role_check CHECK (role IN ('policy', 'reference', 'value', 'orm'));
+
+-- what was measured of a task under a version: angles of its prompt (GAIN-RL), value of its start (WebRL)
+CREATE TABLE task_score (
+    job     bigint NOT NULL,
+    task    bigint NOT NULL,
+    lineage integer NOT NULL,
+    version bigint NOT NULL,
+    c_intra double precision,
+    c_inter double precision,
+    tokens  integer,
+    value   double precision,
+    PRIMARY KEY (job, task, lineage, version),
+    FOREIGN KEY (job, task) REFERENCES task (job, id)
+);
+
+-- what a method knows after an update: mu of GAIN-RL, credits and windows of the replay ratio, the phase of WebRL. A trainer
+-- that starts over from a checkpoint goes back to the newest row at or before it.
+CREATE TABLE method_state (
+    job     bigint NOT NULL REFERENCES job,
+    lineage integer NOT NULL,
+    update  bigint NOT NULL,
+    method  text NOT NULL,
+    state   jsonb NOT NULL,
+    PRIMARY KEY (job, lineage, update, method)
+);
+
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO pal_reader;
