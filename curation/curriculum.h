@@ -20,7 +20,7 @@ enum curriculum_kind {
 #define CURRICULUM_ENVIRONMENTS 64 /* most environments of a mix */
 
 struct curriculum_environment {
-    double weight;  /* > 0, relative to the others */
+    double weight;  /* >= 0, relative to the others; 0: it is never drawn */
     uint64_t tasks; /* its training tasks, numbered 0 to tasks - 1; 0: it is never drawn */
     uint64_t drawn; /* groups drawn from it so far */
 };

@@ -32,7 +32,7 @@ static bool draw_task(const struct curriculum *c, size_t environment, uint64_t *
 err_t curriculum_uniform(const struct curriculum *c, struct curriculum_draw *ret)
 {
     bool out[CURRICULUM_ENVIRONMENTS];
-    for (size_t i = 0; i < c->count; i++) out[i] = c->environments[i].tasks == 0;
+    for (size_t i = 0; i < c->count; i++) out[i] = c->environments[i].tasks == 0 || !(c->environments[i].weight > 0);
     for (;;) {
         double weights = 0;
         double drawn = 0;

@@ -273,6 +273,7 @@ static err_t note_metrics(struct data *data, const struct wire_update_done *done
         if (!metrics[n - 1].name) return ERR_memory;
     }
     if (f->update == done->update && f->episodes > 0) {
+        f->tokens_spent = (double)plan->tokens_spent;
         f->groups_void = (double)plan->voided;
         f->episodes_retried = (double)plan->retried;
 #define FIGURE(name, doc) metrics[n++] = (struct store_metric){#name, f->name};
@@ -300,6 +301,7 @@ static err_t apply(struct data *data, const struct wire_update_done *done)
     plan->skipped_in_a_row = skipped ? plan->skipped_in_a_row + 1 : 0;
     if (plan->skipped_in_a_row >= SKIPS_TO_END && !plan->ending) plan->ending = "nothing_left_to_learn";
     if (done->update >= plan->spec.trainer.updates && !plan->ending) plan->ending = "updates";
+    if (plan->spec.stop.tokens > 0 && plan->tokens_spent >= plan->spec.stop.tokens && !plan->ending) plan->ending = "tokens";
     TRY(store_job_progress(data->store, plan->job, plan->lineage, plan->updates_done, plan->version, true));
     stall_over(data);
     return note_metrics(data, done);

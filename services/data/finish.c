@@ -258,6 +258,7 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     plan->episodes++;
     stall_over(data);
     plan->tokens += done->prompt_tokens + done->action_tokens;
+    if (slot->group->source != GROUP_EVALUATION) plan->tokens_spent += slot->prompt_tokens + slot->action_tokens;
     if (slot->group->source != GROUP_EVALUATION) plan_keep_payload(plan, slot, done->payload, (int64_t)done->payload_raw);
     const struct store_episode_end row = {
         .id = slot->episode,

@@ -1,6 +1,7 @@
 /* Who plays what: evaluations first, then demonstrations, open slots of begun groups, then new fresh groups within the
  * staleness bound (curation/admission.h). */
 #include "curation/admission.h"
+#include "services/common/base/rng.h"
 #include "services/common/run/log.h"
 #include "services/data/data.h"
 
@@ -16,6 +17,14 @@ static uint64_t lease_ttl(const struct job_environment *env)
     return ttl < TTL_MOST_MS ? ttl : TTL_MOST_MS;
 }
 
+/* Does this demonstration show its task's hint? The same in every attempt. */
+static bool shows_hint(const struct plan *plan, const struct slot *slot)
+{
+    struct rng rng;
+    rng_init(&rng, (uint64_t)plan_episode_seed(plan, slot->episode), 0x68696e74u);
+    return rng_unit(&rng) < plan->spec.warmstart.hinted;
+}
+
 static struct wire_lease lease_of(struct data *data, struct slot *slot, const struct peer *peer)
 {
     struct plan *plan = data->plan;
@@ -26,6 +35,7 @@ static struct wire_lease lease_of(struct data *data, struct slot *slot, const st
     slot->token = plan->next_token++;
     slot->deadline_ms = data_now_ms(data) + lease_ttl(env);
     (void)snprintf(slot->worker, sizeof slot->worker, "%s", peer->identity);
+    bool hinted = group->source == GROUP_DEMONSTRATION && shows_hint(plan, slot);
     return (struct wire_lease){
         .episode = (uint64_t)slot->episode,
         .attempt = (uint64_t)slot->attempt,
@@ -36,6 +46,7 @@ static struct wire_lease lease_of(struct data *data, struct slot *slot, const st
         .environment = (uint64_t)task->environment,
         .task_text = span_text(task->body),
         .max_steps = (uint64_t)env->max_steps,
+        .hint = span_text(hinted ? task->hint : ""),
         .seed = (uint64_t)plan_seed(plan, slot->episode, slot->attempt),
         .episode_seed = (uint64_t)plan_episode_seed(plan, slot->episode),
         .noise = plan->spec.warmstart.noise,

@@ -137,8 +137,18 @@ static err_t plan_demonstrations(struct data *data)
     struct plan *plan = data->plan;
     int64_t wanted = plan->spec.warmstart.on ? plan->spec.warmstart.demonstrations : 0;
     size_t of_environment[JOB_ENVIRONMENTS] = {0};
+    double demonstrate = 0;
+    for (size_t e = 0; e < plan->spec.environment_count; e++) demonstrate += plan->spec.environments[e].demonstrate;
     for (int64_t i = 0; i < wanted; i++) {
-        size_t e = (size_t)i % plan->spec.environment_count;
+        size_t e = 0;
+        double most = 0;
+        for (size_t k = 0; k < plan->spec.environment_count; k++) { /* the one furthest behind its share */
+            double behind =
+                (double)(i + 1) * plan->spec.environments[k].demonstrate / demonstrate - (double)of_environment[k];
+            if (behind <= most) continue;
+            most = behind;
+            e = k;
+        }
         if (plan->train_count[e] == 0) return err_set(ERR_invalid, "environment %zu has no training task", e);
         TRY(grant_pinned(data, GROUP_DEMONSTRATION, plan->train[e][of_environment[e]++ % plan->train_count[e]], -1));
     }

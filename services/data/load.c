@@ -161,6 +161,7 @@ static err_t load_groups(struct data *data, struct plan *plan)
     plan->fresh = counts.fresh;
     plan->replacements = counts.replacements;
     plan->demonstrations = counts.demonstrations;
+    plan->tokens_spent = counts.tokens;
     TRY(store_group_drawn(data->store, plan->job, drawn, plan->spec.environment_count));
     for (size_t i = 0; i < plan->spec.environment_count; i++) plan->draws[i].drawn = drawn[i];
     TRY(store_group_list(data->store, plan->job, plan->updates_done, &data->arena, &groups, &count));

@@ -110,6 +110,7 @@ struct plan {
     int64_t next_group, next_episode, next_token;
     int64_t fresh, replacements; /* groups planned */
     int64_t demonstrations;
+    int64_t tokens_spent; /* processed by rollouts, evaluations left out */
     size_t demonstrations_open;
     struct group *groups;
     struct slot **buckets;

@@ -80,6 +80,19 @@ static void check_trainer(struct job_reader *reader, const struct job_spec *spec
                     (long long)t->tokens_per_microbatch, (long long)spec->rollout.max_context);
 }
 
+static void check_shares(struct job_reader *reader, const struct job_spec *spec)
+{
+    double weights = 0, demonstrate = 0;
+    for (size_t i = 0; i < spec->environment_count; i++) {
+        weights += spec->environments[i].weight;
+        demonstrate += spec->environments[i].demonstrate;
+    }
+    if (spec->trainer.updates > 0 && !(weights > 0))
+        job_problem(reader, "/environments", "have no `weight` above 0: there is nothing to train on");
+    if (spec->warmstart.on && !(demonstrate > 0))
+        job_problem(reader, "/environments", "have no `demonstrate` above 0, which policy.warmstart needs");
+}
+
 static void check_evaluation(struct job_reader *reader, const struct job_spec *spec)
 {
     int64_t holdout = 0;
@@ -123,6 +136,7 @@ void job_check(struct job_reader *reader, const struct job_spec *spec)
     for (size_t i = 0; i < spec->environment_count; i++) check_environment(reader, &spec->environments[i], i);
     check_preset(reader, spec);
     check_trainer(reader, spec);
+    check_shares(reader, spec);
     check_evaluation(reader, spec);
     check_missing(reader, spec);
     if (spec->rollout.max_new_tokens >= spec->rollout.max_context)

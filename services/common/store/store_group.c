@@ -35,13 +35,17 @@ static const struct store_statement statements[] = {
     [COUNTS] = {.name = "group_counts",
                 .doc = "the counters that the mirror goes on from",
                 .params = {STORE_INT8},
-                .columns = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8},
+                .columns = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8},
                 .text = "SELECT coalesce(max(id), -1) + 1,"
                         " (SELECT coalesce(max(id), -1) + 1 FROM episode WHERE job = $1),"
                         " (SELECT coalesce(max(token), 0) + 1 FROM episode WHERE job = $1),"
                         " count(*) FILTER (WHERE source = 'fresh'),"
                         " count(*) FILTER (WHERE source = 'fresh' AND replaces IS NOT NULL),"
-                        " count(*) FILTER (WHERE source = 'demonstration') FROM episode_group WHERE job = $1"},
+                        " count(*) FILTER (WHERE source = 'demonstration'),"
+                        " (SELECT coalesce(sum(e.prompt_tokens::bigint + e.action_tokens), 0)::bigint FROM episode e"
+                        "  JOIN episode_group s ON s.job = e.job AND s.id = e.group_id"
+                        "  WHERE e.job = $1 AND e.state = 'done' AND s.source <> 'evaluation')"
+                        " FROM episode_group WHERE job = $1"},
     [DRAWN] = {.name = "group_drawn",
                .doc = "fresh groups per environment",
                .params = {STORE_INT8},
@@ -198,7 +202,8 @@ err_t store_group_counts(struct store *store, int64_t job, struct store_group_co
     AUTO(store_rows) rows = {0};
     TRY(store_run_one(store, &args, &rows, "counters"));
     *ret = (struct store_group_counts){store_get_int(&rows, 0, 0), store_get_int(&rows, 0, 1), store_get_int(&rows, 0, 2),
-                                       store_get_int(&rows, 0, 3), store_get_int(&rows, 0, 4), store_get_int(&rows, 0, 5)};
+                                       store_get_int(&rows, 0, 3), store_get_int(&rows, 0, 4), store_get_int(&rows, 0, 5),
+                                       store_get_int(&rows, 0, 6)};
     return ERR_ok;
 }
 

@@ -41,6 +41,7 @@ struct store_group_counts {
     int64_t fresh;                                /* fresh groups planned, replacements included */
     int64_t replacements;
     int64_t demonstrations; /* demonstration groups planned */
+    int64_t tokens;         /* of all done episodes that are no evaluation */
 };
 err_t store_group_counts(struct store *store, int64_t job, struct store_group_counts *ret) MUST_USE;
 /* Fresh groups planned per environment, [environments]. */
