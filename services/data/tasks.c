@@ -47,9 +47,14 @@ static err_t look(struct maker *m, const char *body, struct digest *ret_hash, ch
     ret_hint[0] = 0;
     if (!m->class) return digest_bytes(span_text(body), ret_hash);
     struct env_obs obs;
+    char other[ENV_HINT_BYTES];
     memset(m->state, 0, m->class->state_bytes);
+    TRY(m->class->reset(m->state, span_text(body), 1, &obs));
+    m->class->hint(m->state, other);
     TRY(m->class->reset(m->state, span_text(body), 0, &obs));
     m->class->hint(m->state, ret_hint);
+    if (strcmp(other, ret_hint) != 0)
+        (void)snprintf(ret_hint, ENV_HINT_BYTES, "{environment}"); /* each episode has its own */
     return m->class->digest(m->state, ret_hash);
 }
 

@@ -48,8 +48,11 @@ static err_t fill(struct cluster *cluster, struct slot *slot, const char *peer, 
     slot->environment = (size_t)item->environment;
     slot->asker_ms = now + or_default(remaining_ms, CLUSTER_DEADLINE_MS);
     slot->expires_ms = now + or_default(item->ttl_ms, CLUSTER_TTL_MS);
-    slot->reset = (struct provider_reset){
-        .episode_seed = item->episode_seed, .expert = item->expert, .noise = item->noise, .noise_seed = item->noise_seed};
+    slot->reset = (struct provider_reset){.episode_seed = item->episode_seed,
+                                          .expert = item->expert,
+                                          .hint = item->hint,
+                                          .noise = item->noise,
+                                          .noise_seed = item->noise_seed};
     set_peer(slot, peer);
     return buf_append(&slot->task, item->task_text.data, item->task_text.size);
 }

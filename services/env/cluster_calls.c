@@ -31,6 +31,7 @@ void cluster_emit(struct cluster *cluster, const struct slot *slot)
         .error = span_text(failed ? outcome_names[last->outcome] : ""),
         .detail = span_text(last->detail),
         .expert = buf_span(&last->expert),
+        .hint = buf_span(&last->hint),
         .env_ms = last->env_ms,
     };
     cluster->events.on_observation(cluster->events.ctx, slot->peer, slot->job, &observation);
@@ -80,9 +81,11 @@ static void record(struct slot *slot, const struct provider_answer *answer)
     last->detail[size] = '\0';
     buf_clear(&last->text);
     buf_clear(&last->expert);
+    buf_clear(&last->hint);
     if (answer->outcome != OUTCOME_ok) return;
     if (buf_append(&last->text, answer->text.data, answer->text.size) != ERR_ok ||
-        buf_append(&last->expert, answer->expert.data, answer->expert.size) != ERR_ok) {
+        buf_append(&last->expert, answer->expert.data, answer->expert.size) != ERR_ok ||
+        buf_append(&last->hint, answer->hint.data, slot->reset.hint && last->step == 0 ? answer->hint.size : 0) != ERR_ok) {
         last->outcome = OUTCOME_env_error;
         last->reward = 0;
         last->terminated = false;

@@ -41,7 +41,8 @@ static bool put(struct outbox *outbox, const char *peer, uint64_t job, const str
     *item = (struct outbox_item){.job = job, .observation = *observation};
     (void)snprintf(item->peer, sizeof item->peer, "%s", peer);
     struct wire_observation *o = &item->observation;
-    if (!keep(outbox, &o->text) || !keep(outbox, &o->error) || !keep(outbox, &o->detail) || !keep(outbox, &o->expert))
+    if (!keep(outbox, &o->text) || !keep(outbox, &o->error) || !keep(outbox, &o->detail) || !keep(outbox, &o->expert) ||
+        !keep(outbox, &o->hint))
         return false;
     outbox->count++;
     return true;

@@ -35,6 +35,7 @@ struct provider_reset {
     struct span task_text;
     uint64_t episode_seed;
     bool expert; /* suggest the next action in every answer */
+    bool hint;   /* say what would help most, with the first answer */
     double noise;
     uint64_t noise_seed;
 };
@@ -46,6 +47,7 @@ struct provider_answer {
     double reward;
     bool terminated;
     struct span expert; /* empty: none */
+    struct span hint;   /* of a reset that asked for it; empty: none */
     struct span detail; /* of a failure, for people */
 };
 

@@ -14,6 +14,7 @@ struct seat {
     provider_done_t done;
     void *ctx;
     bool expert;
+    bool hint; /* with the next answer */
     double noise;
     struct rng rng;
     struct env_obs obs;
@@ -55,7 +56,7 @@ static err_t builtin_enter(struct provider *provider, provider_done_t done, void
 
 static void answer(struct seat *seat, err_t err)
 {
-    char action[ENV_ACTION_BYTES] = "";
+    char action[ENV_ACTION_BYTES] = "", hint[ENV_HINT_BYTES] = "";
     struct provider_answer answer = {.outcome = OUTCOME_env_error};
     if (err != ERR_ok) {
         answer.detail = span_text(err_text());
@@ -67,14 +68,18 @@ static void answer(struct seat *seat, err_t err)
             .terminated = seat->obs.terminated,
         };
         if (seat->expert && !seat->obs.terminated) seat->env->expert(seat->state, seat->noise, &seat->rng, action);
+        if (seat->hint) seat->env->hint(seat->state, hint);
         answer.expert = span_text(action);
+        answer.hint = span_text(hint);
     }
+    seat->hint = false;
     seat->done(seat->ctx, &answer); /* the seat may be gone now */
 }
 
 static void builtin_reset(struct seat *seat, const struct provider_reset *reset)
 {
     seat->expert = reset->expert;
+    seat->hint = reset->hint;
     seat->noise = reset->noise;
     rng_init(&seat->rng, reset->noise_seed, 5);
     answer(seat, seat->env->reset(seat->state, reset->task_text, reset->episode_seed, &seat->obs));

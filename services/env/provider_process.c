@@ -125,6 +125,7 @@ static void on_line(void *ctx, struct span line)
         .reward = reply.reward,
         .terminated = reply.terminated,
         .expert = reply.expert,
+        .hint = reply.hint,
         .detail = reply.error,
     };
     seat->done(seat->ctx, &answer);

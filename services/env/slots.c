@@ -71,6 +71,7 @@ err_t slots_add(struct slots *slots, uint64_t job, uint64_t episode, struct slot
     buf_init(&slot->task, 0);
     buf_init(&slot->last.text, 0);
     buf_init(&slot->last.expert, 0);
+    buf_init(&slot->last.hint, 0);
     append(&slots->waiting, slot);
     *ret = slot;
     return ERR_ok;
@@ -97,5 +98,6 @@ void slots_forget(struct slots *slots, struct slot *slot)
     buf_fini(&slot->task);
     buf_fini(&slot->last.text);
     buf_fini(&slot->last.expert);
+    buf_fini(&slot->last.hint);
     free(slot);
 }

@@ -35,7 +35,7 @@ struct slot_answer {
     bool there;
     uint64_t step;
     enum outcome outcome;
-    struct buf text, expert;
+    struct buf text, expert, hint;
     double reward, env_ms;
     bool terminated;
     char detail[SLOT_DETAIL_BYTES];

@@ -14,10 +14,11 @@
 #include "trainer/model/decoder.h"
 #include "trainer/model/learner.h"
 
-#define ROLLOUT_POLICY_WAIT_MS 5000 /* for weights that a lease needs */
-#define ROLLOUT_ENV_SPARE_MS   3000 /* past the environment's own deadline */
-#define ROLLOUT_FLUSH_MS       20   /* ends and requests leave at most this often */
-#define ROLLOUT_CHECK_EVERY    500  /* episodes between comparisons with the learner */
+#define ROLLOUT_POLICY_WAIT_MS 5000            /* for weights that a lease needs */
+#define ROLLOUT_ENV_SPARE_MS   3000            /* past the environment's own deadline */
+#define ROLLOUT_FLUSH_MS       20              /* ends and requests leave at most this often */
+#define ROLLOUT_HINT_OWN       "{environment}" /* in a lease's hint: the environment's own */
+#define ROLLOUT_CHECK_EVERY    500             /* episodes between comparisons with the learner */
 
 enum seat_state {
     SEAT_FREE,
@@ -29,6 +30,8 @@ struct seat {
     enum seat_state state;
     uint64_t episode, attempt, token, environment;
     bool demonstration;
+    char hint[1024]; /* with HINT_OWN in it, until the environment has said its own; else empty */
+    uint64_t sampling_seed;
     int64_t min_version, pin_version;
     uint64_t started_ms, ends_ms; /* of the lease */
     uint64_t since_ms;            /* entered this state */

@@ -231,7 +231,25 @@ static err_t begin(struct rollout *rollout, struct seat *seat, const struct wire
                                          .max_new_tokens = (uint32_t)rollout->spec.rollout.max_new_tokens,
                                          .temperature = (float)rollout->spec.rollout.temperature,
                                          .expert = seat->demonstration};
+    (void)snprintf(seat->hint, sizeof seat->hint, "%.*s", SPAN_ARG(lease->hint));
+    seat->sampling_seed = lease->seed;
+    if (strstr(seat->hint, ROLLOUT_HINT_OWN)) return runner_begin(&seat->runner, &config, lease->seed, (struct span){0});
+    seat->hint[0] = 0;
     return runner_begin(&seat->runner, &config, lease->seed, lease->hint);
+}
+
+/* The environment has said its hint: the episode begins anew with it. */
+static err_t begin_hinted(struct seat *seat, struct span own)
+{
+    AUTO(buf) hint = {0};
+    const char *place = strstr(seat->hint, ROLLOUT_HINT_OWN);
+    if (own.size == 0) return err_set(ERR_not_found, "a hint is wanted, but the environment has none");
+    TRY(buf_append(&hint, seat->hint, (size_t)(place - seat->hint)));
+    TRY(buf_append(&hint, own.data, own.size));
+    TRY(buf_text(&hint, place + strlen(ROLLOUT_HINT_OWN)));
+    seat->hint[0] = 0;
+    const struct runner_config config = seat->runner.config;
+    return runner_begin(&seat->runner, &config, seat->sampling_seed, buf_span(&hint));
 }
 
 void seats_lease(struct rollout *rollout, const struct wire_lease *lease)
@@ -273,6 +291,7 @@ void seats_lease(struct rollout *rollout, const struct wire_lease *lease)
                                                                        .task_text = lease->task_text,
                                                                        .episode_seed = lease->episode_seed,
                                                                        .expert = seat->demonstration,
+                                                                       .hint = seat->hint[0] != 0,
                                                                        .noise = lease->noise,
                                                                        .noise_seed = lease->seed,
                                                                        .ttl_ms = lease->ttl_ms};
@@ -295,6 +314,11 @@ void seats_observe(struct rollout *rollout, const struct wire_observation *obser
     double waited = (double)(rollout_now_ms(rollout) - seat->since_ms);
     seat->env_ms += waited;
     rollout->counters.env_wait_ms += waited;
+    if (seat->hint[0] && begin_hinted(seat, observation->hint) != ERR_ok) {
+        release_env(rollout, seat);
+        seats_end(rollout, seat, OUTCOME_env_error, err_text());
+        return;
+    }
     play_follow(
         rollout, seat,
         runner_observe(&seat->runner, observation->text, observation->reward, observation->terminated, observation->expert));
