@@ -3,13 +3,13 @@
  * 512 bytes of header (magic "PALCKPNT", format, names, positions, config, digest), then the sections weights, m, v and, when
  * the job holds its policy near a reference, the reference's weights: `count` fp32 each, each beginning 64-byte aligned, zero
  * bytes between. Saving, loading and going on gives the same bits as never having stopped (same number of threads). Where
- * the learning-rate schedule stands is `update`: the rate of update u depends on u only. Format 1; little-endian. */
+ * the learning-rate schedule stands is `update`: the rate of update u depends on u only. Format 2; little-endian. */
 #ifndef PAL_TRAINER_CHECKPOINT_H
 #define PAL_TRAINER_CHECKPOINT_H
 
 #include "trainer/model/model.h"
 
-#define CHECKPOINT_FORMAT       1
+#define CHECKPOINT_FORMAT       2
 #define CHECKPOINT_HEADER_BYTES 512
 #define CHECKPOINT_ALIGN        64
 #define CHECKPOINT_SPANS        9 /* header, four sections, what aligns them */

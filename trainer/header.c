@@ -33,6 +33,12 @@ void header_put_config(struct header_writer *writer, const struct model_config *
     header_put(writer, sizes, sizeof sizes);
     header_put(writer, &c->rope_theta, sizeof c->rope_theta);
     header_put(writer, &c->rms_eps, sizeof c->rms_eps);
+    const struct rope_scaling *s = &c->rope_scaling;
+    header_put_u32(writer, (uint32_t)s->kind);
+    header_put(writer, &s->factor, sizeof s->factor);
+    header_put(writer, &s->low_freq_factor, sizeof s->low_freq_factor);
+    header_put(writer, &s->high_freq_factor, sizeof s->high_freq_factor);
+    header_put(writer, &s->original_positions, sizeof s->original_positions);
     header_put_u32(writer, (c->qkv_bias ? 1u : 0u) | (c->tied ? 2u : 0u));
 }
 
@@ -68,6 +74,20 @@ err_t header_get_digest(struct header_reader *reader, struct digest *ret)
     return ERR_ok;
 }
 
+static err_t get_rope_scaling(struct header_reader *reader, struct rope_scaling *ret)
+{
+    struct rope_scaling s = {.kind = ROPE_SCALING_none};
+    uint32_t kind = header_get_u32(reader);
+    float *const factors[] = {&s.factor, &s.low_freq_factor, &s.high_freq_factor};
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) memcpy(factors[i], header_get(reader, 4), 4);
+    memcpy(&s.original_positions, header_get(reader, 4), 4);
+    if (kind > ROPE_SCALING_llama3)
+        return err_set(ERR_malformed, "rope scaling %u: 0 to %d have a meaning", kind, ROPE_SCALING_llama3);
+    s.kind = (enum rope_scaling_kind)kind;
+    *ret = s;
+    return ERR_ok;
+}
+
 err_t header_get_config(struct header_reader *reader, struct model_config *ret)
 {
     struct model_config c = {0};
@@ -76,6 +96,7 @@ err_t header_get_config(struct header_reader *reader, struct model_config *ret)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) memcpy(sizes[i], header_get(reader, 4), 4);
     memcpy(&c.rope_theta, header_get(reader, 4), 4);
     memcpy(&c.rms_eps, header_get(reader, 4), 4);
+    TRY(get_rope_scaling(reader, &c.rope_scaling));
     uint32_t flags = header_get_u32(reader);
     if (flags > 3) return err_set(ERR_malformed, "model flags %#x: only bits 0 and 1 have a meaning", flags);
     c.qkv_bias = (flags & 1) != 0;

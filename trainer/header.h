@@ -8,7 +8,7 @@
 #include "services/common/base/digest.h"
 #include "trainer/model/model.h"
 
-#define HEADER_CONFIG_BYTES 48 /* of a model_config */
+#define HEADER_CONFIG_BYTES 68 /* of a model_config */
 
 struct header_writer {
     uint8_t *bytes;

@@ -3,13 +3,13 @@
  * 256 bytes of header (magic "PALPOLCY", format, config, count, digest, job, lineage, version), then `count` fp32 weights in
  * the order of tensors.def, nothing after. The weights begin 64-byte aligned when the file is mapped, so a model may be
  * wrapped around them without a copy. A file is never changed after it has its name: it is written under another name and
- * renamed. Format 1; little-endian. */
+ * renamed. Format 2; little-endian. */
 #ifndef PAL_TRAINER_POLICY_FILE_H
 #define PAL_TRAINER_POLICY_FILE_H
 
 #include "trainer/model/model.h"
 
-#define POLICY_FILE_FORMAT       1
+#define POLICY_FILE_FORMAT       2
 #define POLICY_FILE_HEADER_BYTES 256
 #define POLICY_FILE_ALIGN        64
 

@@ -42,14 +42,6 @@ err_t trainee_new(struct trainee **ret, const struct trainee_config *config, str
     return ERR_ok;
 }
 
-static bool same_config(const struct model_config *a, const struct model_config *b)
-{
-    return a->vocab == b->vocab && a->vocab_padded == b->vocab_padded && a->layers == b->layers && a->width == b->width &&
-           a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->ff == b->ff &&
-           a->max_positions == b->max_positions && a->rope_theta == b->rope_theta && a->rms_eps == b->rms_eps &&
-           a->qkv_bias == b->qkv_bias && a->tied == b->tied;
-}
-
 static err_t fill(struct trainee *t, const struct checkpoint *c)
 {
     size_t bytes = c->count * sizeof(float);
@@ -71,7 +63,7 @@ static err_t fill(struct trainee *t, const struct checkpoint *c)
 err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, const struct checkpoint *checkpoint,
                      struct pool *pool)
 {
-    if (!same_config(&config->model, &checkpoint->config))
+    if (!model_config_equal(&config->model, &checkpoint->config))
         return err_set(ERR_conflict, "the checkpoint's model (%zu parameters, vocabulary %d) is not the job's (%zu, %d)",
                        checkpoint->count, checkpoint->config.vocab, model_parameters(&config->model), config->model.vocab);
     if (checkpoint->seed != config->seed)

@@ -120,7 +120,7 @@ static err_t load(struct policies *policies, struct policy *policy, const struct
     make_room(policies, policy);
     TRY(map_file(policy));
     TRY(policy_file_open(span_of(policy->map, policy->map_size), &file));
-    if (memcmp(&file.config, config, sizeof *config) != 0)
+    if (!model_config_equal(&file.config, config))
         return err_set(ERR_malformed, "%s has another shape than the job's model", policy->where);
     if (strcmp(file.digest.hex, policy->digest) != 0 || file.version != policy->version)
         return err_set(ERR_malformed, "%s is version %lld, digest %.12s; announced was %lld, %.12s", policy->where,

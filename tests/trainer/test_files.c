@@ -100,8 +100,8 @@ START_TEST(damaged_policy_files_are_refused)
     const struct {
         size_t at;
         const char *why;
-    } damages[] = {{0, "magic"},  {8, "format"}, {12, "header"}, {16, "weights"}, {39, "below 0"},
-                   {48, "vocab"}, {84, "bytes"}, {92, "flags"},  {96, "digest"},  {200, "not 0"}};
+    } damages[] = {{0, "magic"},  {8, "format"}, {12, "header"}, {16, "weights"}, {39, "below 0"}, {48, "vocab"},
+                   {84, "bytes"}, {92, "rope"},  {112, "flags"}, {116, "digest"}, {200, "not 0"}};
     for (size_t i = 2; i < sizeof damages / sizeof *damages; i++) {
         if (i == 6) continue; /* rope_theta: another valid number */
         uint8_t kept = image.bytes[damages[i].at];

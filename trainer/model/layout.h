@@ -13,7 +13,7 @@ enum tensor_id {
 };
 
 enum tensor_kind {
-    TENSOR_KIND_embedding, /* [vocab_padded, D]; rows past the vocabulary are zero */
+    TENSOR_KIND_embedding, /* [vocab_padded, D]; rows past the vocabulary are kept, never read */
     TENSOR_KIND_matrix,    /* [out, in] */
     TENSOR_KIND_residual,  /* [out, in], writes into the residual stream */
     TENSOR_KIND_norm,      /* [1, n] scales */

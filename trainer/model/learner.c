@@ -144,17 +144,10 @@ static err_t check_targets(const struct learner_batch *b, const int32_t *positio
     return ERR_ok;
 }
 
-static bool same_config(const struct model_config *a, const struct model_config *b)
-{
-    return a->vocab == b->vocab && a->vocab_padded == b->vocab_padded && a->layers == b->layers && a->width == b->width &&
-           a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim && a->ff == b->ff &&
-           a->qkv_bias == b->qkv_bias && a->tied == b->tied;
-}
-
 err_t learner_forward(struct learner *learner, size_t worker, const struct model *model, const struct learner_batch *batch,
                       const struct learner_out *out)
 {
-    BUG_IF(worker >= learner->workers || !same_config(&learner->config, &model->config));
+    BUG_IF(worker >= learner->workers || !model_config_equal(&learner->config, &model->config));
     struct work *w = &learner->work[worker];
     w->tokens = 0;
     TRY(check_sequences(learner, batch, w->position));
@@ -168,7 +161,7 @@ err_t learner_forward(struct learner *learner, size_t worker, const struct model
 void learner_backward(struct learner *learner, size_t worker, const struct model *model, const struct learner_batch *batch,
                       const struct learner_grad *grad)
 {
-    BUG_IF(worker >= learner->workers || !same_config(&learner->config, &model->config));
+    BUG_IF(worker >= learner->workers || !model_config_equal(&learner->config, &model->config));
     struct work *w = &learner->work[worker];
     /* the activations are those of the last forward: it must have been this batch */
     BUG_IF(!w->gradient || w->tokens == 0 || w->tokens != batch->start[batch->sequences] || w->targets != batch->targets);

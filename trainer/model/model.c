@@ -17,6 +17,26 @@ struct bound {
     int32_t max;
 };
 
+static err_t check_rope_scaling(const struct rope_scaling *s)
+{
+    switch (s->kind) {
+    case ROPE_SCALING_none:
+        return ERR_ok;
+    case ROPE_SCALING_linear:
+    case ROPE_SCALING_llama3:
+        break;
+    }
+    if (!(s->factor >= 1) || !isfinite(s->factor))
+        return err_set(ERR_invalid, "model rope_scaling factor: %g is below 1", (double)s->factor);
+    if (s->kind == ROPE_SCALING_linear) return ERR_ok;
+    if (!(s->low_freq_factor > 0) || !(s->high_freq_factor > s->low_freq_factor) || !isfinite(s->high_freq_factor))
+        return err_set(ERR_invalid, "model rope_scaling low_freq_factor, high_freq_factor: %g, %g are not 0 < low < high",
+                       (double)s->low_freq_factor, (double)s->high_freq_factor);
+    if (s->original_positions < 1)
+        return err_set(ERR_invalid, "model rope_scaling original positions: %d is below 1", s->original_positions);
+    return ERR_ok;
+}
+
 err_t model_config_check(const struct model_config *c)
 {
     const struct bound bounds[] = {
@@ -44,7 +64,19 @@ err_t model_config_check(const struct model_config *c)
         return err_set(ERR_invalid, "model rope_theta: %g is not above 0", (double)c->rope_theta);
     if (!(c->rms_eps > 0) || !isfinite(c->rms_eps))
         return err_set(ERR_invalid, "model rms_eps: %g is not above 0", (double)c->rms_eps);
-    return ERR_ok;
+    return check_rope_scaling(&c->rope_scaling);
+}
+
+bool model_config_equal(const struct model_config *a, const struct model_config *b)
+{
+    const struct rope_scaling *r = &a->rope_scaling, *s = &b->rope_scaling;
+    bool shape = a->vocab == b->vocab && a->vocab_padded == b->vocab_padded && a->layers == b->layers &&
+                 a->width == b->width && a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim &&
+                 a->ff == b->ff && a->qkv_bias == b->qkv_bias && a->tied == b->tied;
+    bool scaling = r->kind == s->kind && r->factor == s->factor && r->low_freq_factor == s->low_freq_factor &&
+                   r->high_freq_factor == s->high_freq_factor && r->original_positions == s->original_positions;
+    return shape && scaling && a->max_positions == b->max_positions && a->rope_theta == b->rope_theta &&
+           a->rms_eps == b->rms_eps;
 }
 
 struct preset {
@@ -161,10 +193,12 @@ void model_init(struct model *model, uint64_t seed)
 err_t model_digest(const struct model *model, struct digest *ret)
 {
     const struct model_config *c = &model->config;
-    char text[320]; /* field by field: a struct's padding is not part of a policy */
-    int n = snprintf(text, sizeof text, "pal-model-1 %d %d %d %d %d %d %d %d %d %a %a %d %d\n", c->vocab, c->vocab_padded,
-                     c->layers, c->width, c->heads, c->kv_heads, c->head_dim, c->ff, c->max_positions, (double)c->rope_theta,
-                     (double)c->rms_eps, c->qkv_bias, c->tied);
+    const struct rope_scaling *s = &c->rope_scaling;
+    char text[480]; /* field by field: a struct's padding is not part of a policy */
+    int n = snprintf(text, sizeof text, "pal-model-2 %d %d %d %d %d %d %d %d %d %a %a %d %d %d %a %a %a %d\n", c->vocab,
+                     c->vocab_padded, c->layers, c->width, c->heads, c->kv_heads, c->head_dim, c->ff, c->max_positions,
+                     (double)c->rope_theta, (double)c->rms_eps, c->qkv_bias, c->tied, (int)s->kind, (double)s->factor,
+                     (double)s->low_freq_factor, (double)s->high_freq_factor, s->original_positions);
     BUG_IF(n <= 0 || (size_t)n >= sizeof text);
     const struct span spans[] = {span_of(text, (size_t)n), span_of(model->weights, model->count * sizeof(float))};
     return digest_spans(spans, 2, ret);

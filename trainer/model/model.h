@@ -3,7 +3,8 @@
  * RMSNorm, rotary positions (pairs i and i + head_dim/2, Hugging Face's layout), grouped-query attention, SwiGLU, optional
  * q/k/v bias, tied or separate head. All weights live in one contiguous block, tensor after tensor in the order of
  * tensors.def; weight matrices are row-major [out, in] as in Hugging Face files. Token ids at or past `vocab` do not exist:
- * `vocab_padded` rows may be stored for alignment but are masked everywhere (softmax, entropy, gradients).
+ * `vocab_padded` rows may be stored (for alignment, or because a file has them) but are masked everywhere (softmax, entropy,
+ * gradients).
  *
  * A model is only weights: it may be read from several threads at once. Who trains it owns a `learner` (learner.h); who
  * plays with it owns a `decoder` (decoder.h). Dimensions in comments: T tokens, D width, V vocab, H heads, K kv heads,
@@ -18,6 +19,21 @@
 
 #include <stdint.h>
 
+/* How rotary frequencies are stretched for sequences longer than those of pre-training. */
+enum rope_scaling_kind {
+    ROPE_SCALING_none,
+    ROPE_SCALING_linear, /* every frequency / factor (Chen et al. 2023) */
+    ROPE_SCALING_llama3  /* long wavelengths / factor, short ones kept, smooth between (Llama 3.1's files) */
+};
+
+struct rope_scaling {
+    enum rope_scaling_kind kind; /* the fields behind are 0 where the kind has no use for them */
+    float factor;                /* >= 1 */
+    float low_freq_factor;       /* llama3: wavelengths past original_positions / low_freq_factor are long, */
+    float high_freq_factor;      /* those below original_positions / high_freq_factor short; above low_freq_factor */
+    int32_t original_positions;  /* of pre-training */
+};
+
 struct model_config {
     int32_t vocab;         /* V, ids in use: 2 to 1 << 20 */
     int32_t vocab_padded;  /* rows stored, >= vocab */
@@ -29,6 +45,7 @@ struct model_config {
     int32_t ff;            /* F */
     int32_t max_positions; /* longest sequence in tokens */
     float rope_theta;
+    struct rope_scaling rope_scaling;
     float rms_eps;
     bool qkv_bias;
     bool tied; /* the head is the embedding */
@@ -43,6 +60,8 @@ struct model {
 
 /* Sizes within bounds and consistent, else ERR_invalid naming the field. */
 err_t model_config_check(const struct model_config *config) MUST_USE;
+/* The same function of the same weights. */
+bool model_config_equal(const struct model_config *a, const struct model_config *b);
 /* Looks a preset up ("tiny-0.4m", ...; presets.def) and fills its shape for a vocabulary. ERR_not_found lists the names. */
 err_t model_preset(const char *name, int32_t vocab, struct model_config *ret) MUST_USE;
 

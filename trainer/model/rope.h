@@ -1,4 +1,5 @@
-/* The table of rotary positions: for each position E/2 cosines, then E/2 sines, of position * theta^(-2i/E). */
+/* The table of rotary positions: for each position E/2 cosines, then E/2 sines, of position * f(theta^(-2i/E)), where f is
+ * the config's scaling. */
 #ifndef PAL_TRAINER_MODEL_ROPE_H
 #define PAL_TRAINER_MODEL_ROPE_H
 

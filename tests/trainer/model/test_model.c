@@ -63,6 +63,9 @@ START_TEST(wrong_configurations_are_named)
     REFUSED(rope_theta, 0);
     REFUSED(rope_theta, NAN);
     REFUSED(rms_eps, -1e-6f);
+    REFUSED(rope_scaling, ((struct rope_scaling){ROPE_SCALING_linear, 0.5f, 0, 0, 0}));
+    REFUSED(rope_scaling, ((struct rope_scaling){ROPE_SCALING_llama3, 8, 4, 1, 8192}));
+    REFUSED(rope_scaling, ((struct rope_scaling){ROPE_SCALING_llama3, 8, 1, 4, 0}));
 }
 END_TEST
 
