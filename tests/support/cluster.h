@@ -1,7 +1,7 @@
-/* A private PostgreSQL cluster for a test program, in a fresh folder under /tmp.
+/* A private PostgreSQL cluster for a test program, in a fresh folder under /dev/shm, or /tmp.
  *
  * cluster_start in main() before the suite runs, cluster_stop after it, whatever failed between. The server also ends when
- * this program dies (its folder /tmp/pal-test-* is then left behind). Tests that Check runs in processes of their own may all
+ * this program dies (its folder pal-test-* is then left behind). Tests that Check runs in processes of their own may all
  * use it: each opens its own connections. */
 #ifndef PAL_TESTS_CLUSTER_H
 #define PAL_TESTS_CLUSTER_H
