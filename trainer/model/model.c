@@ -195,10 +195,13 @@ err_t model_digest(const struct model *model, struct digest *ret)
     const struct model_config *c = &model->config;
     const struct rope_scaling *s = &c->rope_scaling;
     char text[480]; /* field by field: a struct's padding is not part of a policy */
-    int n = snprintf(text, sizeof text, "pal-model-2 %d %d %d %d %d %d %d %d %d %a %a %d %d %d %a %a %a %d\n", c->vocab,
-                     c->vocab_padded, c->layers, c->width, c->heads, c->kv_heads, c->head_dim, c->ff, c->max_positions,
-                     (double)c->rope_theta, (double)c->rms_eps, c->qkv_bias, c->tied, (int)s->kind, (double)s->factor,
-                     (double)s->low_freq_factor, (double)s->high_freq_factor, s->original_positions);
+    int n = snprintf(text, sizeof text, "pal-model-1 %d %d %d %d %d %d %d %d %d %a %a %d %d", c->vocab, c->vocab_padded,
+                     c->layers, c->width, c->heads, c->kv_heads, c->head_dim, c->ff, c->max_positions, (double)c->rope_theta,
+                     (double)c->rms_eps, c->qkv_bias, c->tied);
+    if (s->kind != ROPE_SCALING_none) /* models without keep the digests they had before there was scaling */
+        n += snprintf(text + n, sizeof text - (size_t)n, " %d %a %a %a %d", (int)s->kind, (double)s->factor,
+                      (double)s->low_freq_factor, (double)s->high_freq_factor, s->original_positions);
+    n += snprintf(text + n, sizeof text - (size_t)n, "\n");
     BUG_IF(n <= 0 || (size_t)n >= sizeof text);
     const struct span spans[] = {span_of(text, (size_t)n), span_of(model->weights, model->count * sizeof(float))};
     return digest_spans(spans, 2, ret);
