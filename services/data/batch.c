@@ -5,6 +5,7 @@
 #include "services/common/store/store_job.h"
 #include "services/data/data.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -52,6 +53,7 @@ static err_t pack(struct data *data, int64_t update, struct group **groups, size
     *ret = (struct store_batch){.lineage = plan->lineage,
                                 .update = update,
                                 .kind = update == 0 ? "warmstart" : "update",
+                                .passes = 1,
                                 .groups = arena_array(&data->arena, int64_t, count + 1),
                                 .group_count = count,
                                 .episodes = arena_array(&data->arena, int64_t, most + 1),
@@ -148,6 +150,8 @@ static void answer(struct data *data, const struct peer *peer, const struct stor
                                        .norm_tokens = (uint64_t)batch->norm_tokens,
                                        .groups = batch->group_count,
                                        .no_signal_groups = (uint64_t)batch->no_signal_groups,
+                                       .discarded = batch->passes == 0,
+                                       .extra_passes = batch->passes > 0 ? (uint64_t)batch->passes - 1 : 0,
                                        .members = members,
                                        .members_count = batch->episode_count};
     data_say(data, peer->identity, NULL, WIRE_batch, message);
@@ -184,7 +188,7 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
 /* Nothing more is handed out; open work is dropped when the job ends. */
 static void say_end(struct data *data, const struct peer *peer, int64_t update)
 {
-    const struct store_batch end = {.update = update, .kind = "end"};
+    const struct store_batch end = {.update = update, .kind = "end", .passes = 1};
     answer(data, peer, &end, NULL);
     data->plan->end_said = true;
 }
@@ -216,6 +220,7 @@ static err_t serve(struct data *data, struct peer *peer)
     if (!is_ready(plan, update, count)) return ERR_ok;
     struct wire_batch_member *members = NULL;
     TRY(pack(data, update, groups, count, &batch, &members));
+    TRY(ratio_passes(data, update, &batch.passes));
     /* what the batch refers to must be there first */
     TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
@@ -260,11 +265,20 @@ err_t batch_advance(struct data *data)
     return ERR_ok;
 }
 
+/* how many the tables have */
+enum {
+#define FIGURE(name, doc) FIGURE_##name,
+#include "services/data/figures.def"
+#include "services/data/method_figures.def"
+#undef FIGURE
+    FIGURES
+};
+
 static err_t note_metrics(struct data *data, const struct wire_update_done *done)
 {
     struct plan *plan = data->plan;
     struct batch_figures *f = &plan->figures;
-    struct store_metric *metrics = arena_array(&data->arena, struct store_metric, done->metrics_count + 16);
+    struct store_metric *metrics = arena_array(&data->arena, struct store_metric, done->metrics_count + FIGURES);
     if (!metrics) return ERR_memory;
     size_t n = 0;
     for (size_t i = 0; i < done->metrics_count; i++) {
@@ -280,30 +294,35 @@ static err_t note_metrics(struct data *data, const struct wire_update_done *done
 #include "services/data/figures.def"
 #undef FIGURE
     }
+#define FIGURE(name, doc)                                                                                                    \
+    if (isfinite(plan->method_figures.name)) metrics[n++] = (struct store_metric){#name, plan->method_figures.name};
+#include "services/data/method_figures.def"
+#undef FIGURE
     return n ? store_metric_insert(data->store, plan->job, done->lineage, done->update, metrics, n) : ERR_ok;
 }
 
 static err_t apply(struct data *data, const struct wire_update_done *done)
 {
     struct plan *plan = data->plan;
-    bool changed = false;
+    int64_t passes = -1;
     const char *outcome = arena_text(&data->arena, done->outcome), *digest = arena_text(&data->arena, done->digest);
     if (!outcome || !digest) return ERR_memory;
     TRY(data_begin(data));
-    TRY(store_batch_apply(data->store, plan->job, done->lineage, done->update, outcome, done->version, digest, &changed));
-    if (!changed) return ERR_ok; /* said before */
+    TRY(store_batch_apply(data->store, plan->job, done->lineage, done->update, outcome, done->version, digest, &passes));
+    if (passes < 0) return ERR_ok; /* said before */
     if (done->update != plan->updates_done + 1)
         return err_set(ERR_conflict, "update %lld is done, %lld was expected", (long long)done->update,
                        (long long)plan->updates_done + 1);
     plan->updates_done = done->update;
     plan->version = done->version;
     bool skipped = strcmp(outcome, "skipped") == 0;
-    plan->skipped_in_a_row = skipped ? plan->skipped_in_a_row + 1 : 0;
+    if (passes > 0) plan->skipped_in_a_row = skipped ? plan->skipped_in_a_row + 1 : 0; /* what was discarded says nothing */
     if (plan->skipped_in_a_row >= SKIPS_TO_END && !plan->ending) plan->ending = "nothing_left_to_learn";
     if (done->update >= plan->spec.trainer.updates && !plan->ending) plan->ending = "updates";
     if (plan->spec.stop.tokens > 0 && plan->tokens_spent >= plan->spec.stop.tokens && !plan->ending) plan->ending = "tokens";
     TRY(store_job_progress(data->store, plan->job, plan->lineage, plan->updates_done, plan->version, true));
     stall_over(data);
+    TRY(method_update(data, done, passes));
     return note_metrics(data, done);
 }
 

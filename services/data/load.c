@@ -195,6 +195,7 @@ static err_t load(struct data *data)
     TRY(load_groups(data, plan));
     TRY(load_evaluations(data, plan));
     TRY(load_policy(data, plan));
+    TRY(method_load(data));
     plan->running = true;
     plan->started_ms = plan->moved_ms = data_now_ms(data);
     adopt_leases(data);

@@ -8,10 +8,12 @@
 
 #include "curation/curriculum.h"
 #include "curation/errors.h"
+#include "curation/replay_ratio.h"
 #include "rollout/outcome.h"
 #include "services/common/base/digest.h"
 #include "services/common/bus/bus.h"
 #include "services/common/job/job.h"
+#include "services/data/method.h"
 
 #define PLAN_PAYLOAD_BYTES ((size_t)256 << 20)
 
@@ -126,6 +128,8 @@ struct plan {
     const char *ending; /* reason, once no further update is handed out */
     bool end_said;      /* the trainer was told */
     struct batch_figures figures;
+    struct method_figures method_figures;
+    struct replay_ratio ratio;                  /* after the newest update recorded */
     uint64_t episodes, tokens, retried, voided; /* since this process started */
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;

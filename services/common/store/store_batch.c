@@ -8,28 +8,31 @@ static const struct store_statement statements[] = {
     [INSERT] = {.name = "batch_insert",
                 .doc = "a batch as handed out",
                 .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT8_ARRAY, STORE_INT8_ARRAY,
-                           STORE_INT2_ARRAY, STORE_FLOAT8_ARRAY, STORE_INT8, STORE_INT8},
+                           STORE_INT2_ARRAY, STORE_FLOAT8_ARRAY, STORE_INT8, STORE_INT8, STORE_INT2},
                 .text =
                     "INSERT INTO batch (job, lineage, update, kind, state, groups, episodes, pass, advantage, norm_tokens,"
-                    " no_signal_groups) VALUES ($1, $2::int, $3, $4, 'handed_out', $5, $6, $7, $8, $9, $10::int)"},
+                    " no_signal_groups, passes)"
+                    " VALUES ($1, $2::int, $3, $4, 'handed_out', $5, $6, $7, $8, $9, $10::int, $11)"},
     [USE] = {.name = "batch_use",
-             .doc = "one use per member",
-             .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT8_ARRAY, STORE_INT2_ARRAY},
+             .doc = "one use per member and pass",
+             .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT8_ARRAY, STORE_INT2_ARRAY, STORE_INT4},
              .text = "INSERT INTO training_use (job, lineage, update, source, episode, pass)"
-                     " SELECT $1, $2::int, $3, $4, * FROM unnest($5, $6)"},
+                     " SELECT $1, $2::int, $3, $4, u.episode, u.pass + p FROM unnest($5, $6) AS u(episode, pass),"
+                     " generate_series(0, $7 - 1) AS p"},
     [READ] = {.name = "batch_read",
               .doc = "the batch of an update in the newest lineage that has one",
               .params = {STORE_INT8, STORE_INT8},
               .columns = {STORE_INT4, STORE_TEXT, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT2_ARRAY, STORE_FLOAT8_ARRAY,
-                          STORE_INT8, STORE_INT4, STORE_TEXT, STORE_TEXT, STORE_TEXT},
+                          STORE_INT8, STORE_INT4, STORE_TEXT, STORE_TEXT, STORE_TEXT, STORE_INT2},
               .text = "SELECT lineage, kind, groups, episodes, pass, advantage, norm_tokens, no_signal_groups, state,"
-                      " coalesce(outcome, ''), coalesce(digest, '') FROM batch WHERE job = $1 AND update = $2 ORDER BY "
-                      "lineage DESC LIMIT 1"},
+                      " coalesce(outcome, ''), coalesce(digest, ''), passes FROM batch WHERE job = $1 AND update = $2"
+                      " ORDER BY lineage DESC LIMIT 1"},
     [APPLY] = {.name = "batch_apply",
                .doc = "an update that was made or skipped",
                .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT8, STORE_TEXT},
+               .columns = {STORE_INT2},
                .text = "UPDATE batch SET state = 'applied', outcome = $4, version = $5, digest = $6, applied_at = now()"
-                       " WHERE job = $1 AND lineage = $2 AND update = $3 AND state = 'handed_out'"},
+                       " WHERE job = $1 AND lineage = $2 AND update = $3 AND state = 'handed_out' RETURNING passes"},
     [COMMIT] = {.name = "batch_commit",
                 .doc = "updates that a checkpoint holds",
                 .params = {STORE_INT8, STORE_INT8, STORE_INT8},
@@ -61,6 +64,7 @@ err_t store_batch_insert(struct store *store, int64_t job, const struct store_ba
     store_put_floats(&args, batch->advantage, NULL, batch->episode_count);
     store_put_int(&args, batch->norm_tokens);
     store_put_int(&args, batch->no_signal_groups);
+    store_put_int(&args, batch->passes);
     TRY(store_run(store, &args, NULL));
     AUTO(store_args) uses = {0};
     store_args_init(&uses, &statements[USE]);
@@ -70,6 +74,7 @@ err_t store_batch_insert(struct store *store, int64_t job, const struct store_ba
     store_put_text(&uses, strcmp(batch->kind, "warmstart") == 0 ? "demonstration" : "fresh");
     store_put_ints(&uses, batch->episodes, NULL, batch->episode_count);
     store_put_ints(&uses, batch->pass, NULL, batch->episode_count);
+    store_put_int(&uses, batch->passes);
     return store_run(store, &uses, NULL);
 }
 
@@ -91,6 +96,7 @@ err_t store_batch_read(struct store *store, int64_t job, int64_t update, struct 
         .state = arena_text(arena, store_get_span(&rows, 0, 8)),
         .outcome = arena_text(arena, store_get_span(&rows, 0, 9)),
         .digest = arena_text(arena, store_get_span(&rows, 0, 10)),
+        .passes = store_get_int(&rows, 0, 11),
     };
     if (!ret->kind || !ret->state || !ret->outcome || !ret->digest) return ERR_memory;
     TRY(store_get_ints(&rows, 0, 2, arena, &ret->groups, NULL, &ret->group_count));
@@ -100,7 +106,7 @@ err_t store_batch_read(struct store *store, int64_t job, int64_t update, struct 
 }
 
 err_t store_batch_apply(struct store *store, int64_t job, int64_t lineage, int64_t update, const char *outcome,
-                        int64_t version, const char *digest, bool *ret_changed)
+                        int64_t version, const char *digest, int64_t *ret_passes)
 {
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[APPLY]);
@@ -112,7 +118,7 @@ err_t store_batch_apply(struct store *store, int64_t job, int64_t lineage, int64
     store_put_text(&args, digest);
     AUTO(store_rows) rows = {0};
     TRY(store_run(store, &args, &rows));
-    *ret_changed = store_affected(&rows) == 1;
+    *ret_passes = store_row_count(&rows) == 1 ? store_get_int(&rows, 0, 0) : -1;
     return ERR_ok;
 }
 

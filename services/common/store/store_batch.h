@@ -16,18 +16,20 @@ struct store_batch {
     size_t episode_count;
     int64_t norm_tokens;
     int64_t no_signal_groups;
+    int64_t passes;               /* over its members; 0: discarded */
     const char *state;            /* this and the following: read only */
     const char *outcome, *digest; /* "" before it was applied; digest of the weights after it */
 };
 
-/* The batch as handed out, and one use per member: ERR_conflict when an (episode, pass) is used in this lineage already. */
+/* The batch as handed out, and one use per member and pass: ERR_conflict when an (episode, pass) is used in this lineage
+ * already. */
 err_t store_batch_insert(struct store *store, int64_t job, const struct store_batch *batch) MUST_USE;
 /* The batch of this update in the newest lineage that has one. ERR_not_found when there is none. */
 err_t store_batch_read(struct store *store, int64_t job, int64_t update, struct arena *arena,
                        struct store_batch *ret) MUST_USE;
-/* outcome: applied | skipped | numeric. false in *ret_changed: it was recorded before. */
+/* outcome: applied | skipped | numeric. *ret_passes: those over the batch, -1 when it was recorded before. */
 err_t store_batch_apply(struct store *store, int64_t job, int64_t lineage, int64_t update, const char *outcome,
-                        int64_t version, const char *digest, bool *ret_changed) MUST_USE;
+                        int64_t version, const char *digest, int64_t *ret_passes) MUST_USE;
 /* Everything applied up to this update of the lineage is committed. */
 err_t store_batch_commit(struct store *store, int64_t job, int64_t lineage, int64_t update) MUST_USE;
 
