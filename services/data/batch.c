@@ -17,19 +17,23 @@ static int by_id(const void *a, const void *b)
     return ((*x)->id > (*y)->id) - ((*x)->id < (*y)->id);
 }
 
+static bool is_of(const struct group *group, int64_t update)
+{
+    bool consumed = update == 0 ? group->source == GROUP_DEMONSTRATION : plan_is_for_update(group->source);
+    return consumed && group->state == GROUP_CLOSED && group->update_for == update;
+}
+
 /* Closed groups of an update, by id; for update 0 the demonstrations. */
 static err_t collect(struct data *data, int64_t update, struct group ***ret, size_t *ret_count)
 {
     struct plan *plan = data->plan;
     size_t count = 0;
-    enum group_source source = update == 0 ? GROUP_DEMONSTRATION : GROUP_FRESH;
-    for (struct group *g = plan->groups; g; g = g->next)
-        count += g->source == source && g->state == GROUP_CLOSED && g->update_for == update;
+    for (struct group *g = plan->groups; g; g = g->next) count += is_of(g, update);
     struct group **groups = arena_array(&data->arena, struct group *, count + 1);
     if (!groups) return ERR_memory;
     count = 0;
     for (struct group *g = plan->groups; g; g = g->next) {
-        if (g->source == source && g->state == GROUP_CLOSED && g->update_for == update) groups[count++] = g;
+        if (is_of(g, update)) groups[count++] = g;
     }
     qsort(groups, count, sizeof *groups, by_id);
     *ret = groups;
@@ -43,76 +47,121 @@ static bool is_ready(const struct plan *plan, int64_t update, size_t closed)
     return closed == (size_t)plan->spec.trainer.groups_per_update;
 }
 
+/* A batch in the making: its row, and its members as they travel. */
+struct packing {
+    const struct plan *plan;
+    struct store_batch *batch;
+    struct wire_batch_member *members;
+};
+
+static void pack_slots(struct packing *p, const struct group *of, const struct group *from, bool signal)
+{
+    bool warmstart = p->batch->update == 0;
+    for (size_t i = 0; i < from->size; i++) {
+        const struct slot *slot = &from->slots[i];
+        if (!slot->member) continue;
+        size_t n = p->batch->episode_count++;
+        p->batch->episodes[n] = slot->episode;
+        p->batch->advantage[n] = slot->advantage;
+        p->batch->source[n] = warmstart ? "demonstration" : slot->hinted ? "hinted" : "fresh";
+        p->batch->member_group[n] = of->id;
+        p->batch->norm_tokens += slot->action_tokens;
+        p->members[n] = (struct wire_batch_member){
+            .episode = (uint64_t)slot->episode,
+            .group = (uint64_t)of->id,
+            .advantage = slot->advantage,
+            .signal = signal,
+            .action_tokens = (uint64_t)slot->action_tokens,
+            .age = slot->version_min < 0 ? 0 : admission_age(p->plan->version, slot->version_min),
+            .payload = signal ? slot->payload : (struct span){0},
+            .payload_raw = (uint64_t)slot->payload_raw,
+            .source = span_text(slot->hinted ? "hinted" : ""),
+        };
+    }
+}
+
 /* The batch of an update from the groups in memory. */
 static err_t pack(struct data *data, int64_t update, struct group **groups, size_t count, struct store_batch *ret,
                   struct wire_batch_member **ret_members)
 {
     struct plan *plan = data->plan;
-    size_t most = 0, n = 0;
-    for (size_t g = 0; g < count; g++) most += groups[g]->done;
+    size_t most = 1;
+    for (size_t g = 0; g < count; g++) most += groups[g]->size + (groups[g]->plain ? groups[g]->plain->size : 0);
     *ret = (struct store_batch){.lineage = plan->lineage,
                                 .update = update,
                                 .kind = update == 0 ? "warmstart" : "update",
                                 .passes = 1,
                                 .groups = arena_array(&data->arena, int64_t, count + 1),
                                 .group_count = count,
-                                .episodes = arena_array(&data->arena, int64_t, most + 1),
-                                .pass = arena_array(&data->arena, int64_t, most + 1),
-                                .advantage = arena_array(&data->arena, double, most + 1)};
-    struct wire_batch_member *members = arena_array(&data->arena, struct wire_batch_member, most + 1);
-    if (!ret->groups || !ret->episodes || !ret->pass || !ret->advantage || !members) return ERR_memory;
+                                .episodes = arena_array(&data->arena, int64_t, most),
+                                .pass = arena_array(&data->arena, int64_t, most),
+                                .advantage = arena_array(&data->arena, double, most),
+                                .source = arena_array(&data->arena, const char *, most),
+                                .member_group = arena_array(&data->arena, int64_t, most),
+                                .passes = 1};
+    struct packing p = {plan, ret, arena_array(&data->arena, struct wire_batch_member, most)};
+    if (!ret->groups || !ret->episodes || !ret->pass || !ret->advantage || !ret->source || !ret->member_group || !p.members)
+        return ERR_memory;
     for (size_t g = 0; g < count; g++) {
         bool signal = update == 0 || groups[g]->signal;
         ret->groups[g] = groups[g]->id;
         ret->no_signal_groups += !signal;
-        for (size_t i = 0; i < groups[g]->size; i++) {
-            const struct slot *slot = &groups[g]->slots[i];
-            if (slot->state != SLOT_DONE) continue;
-            ret->episodes[n] = slot->episode;
-            ret->advantage[n] = slot->advantage;
-            ret->norm_tokens += slot->action_tokens;
-            members[n++] = (struct wire_batch_member){
-                .episode = (uint64_t)slot->episode,
-                .group = (uint64_t)groups[g]->id,
-                .advantage = slot->advantage,
-                .signal = signal,
-                .action_tokens = (uint64_t)slot->action_tokens,
-                .age = slot->version_min < 0 ? 0 : admission_age(plan->version, slot->version_min),
-                .payload = signal ? slot->payload : (struct span){0},
-                .payload_raw = (uint64_t)slot->payload_raw,
-            };
-        }
+        pack_slots(&p, groups[g], groups[g], signal);
+        if (groups[g]->plain) pack_slots(&p, groups[g], groups[g]->plain, signal);
     }
-    ret->episode_count = n;
-    *ret_members = members;
+    *ret_members = p.members;
     return ERR_ok;
+}
+
+/* What was played for the update, trained on or not. */
+struct played {
+    double plain, plain_reward, plain_successes;
+    double hinted, hinted_successes;
+    double members, ages;
+};
+
+static void count_slots(const struct plan *plan, const struct group *group, struct batch_figures *f, struct played *p)
+{
+    for (size_t i = 0; i < group->size; i++) {
+        const struct slot *slot = &group->slots[i];
+        if (slot->state != SLOT_DONE) continue;
+        double success = slot->reward >= 0.5;
+        *(slot->hinted ? &p->hinted : &p->plain) += 1;
+        *(slot->hinted ? &p->hinted_successes : &p->plain_successes) += success;
+        if (!slot->hinted) p->plain_reward += slot->reward;
+        if (!slot->member) continue;
+        double age = slot->version_min < 0 ? 0 : (double)admission_age(plan->version, slot->version_min);
+        f->prompt_tokens += (double)slot->prompt_tokens;
+        f->action_tokens += (double)slot->action_tokens;
+        p->members += 1;
+        p->ages += age;
+        if (age > f->staleness_max) f->staleness_max = age;
+    }
+}
+
+static double share(double part, double whole)
+{
+    return whole > 0 ? part / whole : 0;
 }
 
 static void take_figures(struct plan *plan, int64_t update, struct group **groups, size_t count)
 {
     struct batch_figures f = {.update = update};
-    double ages = 0;
+    struct played p = {0};
+    double without = 0;
     for (size_t g = 0; g < count; g++) {
-        f.no_signal_share += !groups[g]->signal;
-        for (size_t i = 0; i < groups[g]->size; i++) {
-            const struct slot *slot = &groups[g]->slots[i];
-            if (slot->state != SLOT_DONE) continue;
-            double age = slot->version_min < 0 ? 0 : (double)admission_age(plan->version, slot->version_min);
-            f.episodes += 1;
-            f.reward += slot->reward;
-            f.success += slot->reward >= 0.5;
-            f.prompt_tokens += (double)slot->prompt_tokens;
-            f.action_tokens += (double)slot->action_tokens;
-            ages += age;
-            if (age > f.staleness_max) f.staleness_max = age;
-        }
+        without += !groups[g]->signal;
+        f.hinted_groups += groups[g]->source == GROUP_HINTED;
+        count_slots(plan, groups[g], &f, &p);
+        if (groups[g]->plain) count_slots(plan, groups[g]->plain, &f, &p);
     }
-    if (f.episodes > 0) {
-        f.reward /= f.episodes;
-        f.success /= f.episodes;
-        f.staleness_mean = ages / f.episodes;
-    }
-    if (count) f.no_signal_share /= (double)count;
+    f.episodes = p.members;
+    f.reward = share(p.plain_reward, p.plain);
+    f.success = share(p.plain_successes, p.plain);
+    f.hinted_success = share(p.hinted_successes, p.hinted);
+    f.hint_rate = share(p.hinted, p.hinted + p.plain);
+    f.staleness_mean = share(p.ages, p.members);
+    f.no_signal_share = share(without, (double)count);
     plan->figures = f;
 }
 
@@ -157,6 +206,12 @@ static void answer(struct data *data, const struct peer *peer, const struct stor
     data_say(data, peer->identity, NULL, WIRE_batch, message);
 }
 
+/* What is fresh, or shown for the warm start, needs no word. */
+static const char *wire_source(const char *source)
+{
+    return strcmp(source, "fresh") == 0 || strcmp(source, "demonstration") == 0 ? "" : source;
+}
+
 /* A batch that was handed out before, in this lineage or an older one: the same members in the same order. */
 static err_t again(struct data *data, const struct peer *peer, struct store_batch *batch)
 {
@@ -166,17 +221,18 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
         TRY(store_batch_insert(data->store, plan->job, batch));
     }
     struct store_member *kept = NULL;
-    TRY(store_batch_members(data->store, plan->job, batch->episodes, batch->episode_count, &data->arena, &kept));
+    TRY(store_batch_members(data->store, plan->job, batch, &data->arena, &kept));
     struct wire_batch_member *members = arena_array(&data->arena, struct wire_batch_member, batch->episode_count + 1);
     if (!members) return ERR_memory;
     for (size_t i = 0; i < batch->episode_count; i++) {
         members[i] = (struct wire_batch_member){
             .episode = (uint64_t)batch->episodes[i],
-            .group = (uint64_t)kept[i].group,
+            .group = (uint64_t)batch->member_group[i],
             .advantage = batch->advantage[i],
             .signal = kept[i].signal,
             .action_tokens = (uint64_t)kept[i].action_tokens,
             .pass = (uint64_t)batch->pass[i],
+            .source = span_text(wire_source(batch->source[i])),
             .age = kept[i].version_min < 0 ? 0 : admission_age(plan->version, kept[i].version_min),
         };
     }

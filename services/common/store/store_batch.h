@@ -4,6 +4,11 @@
 
 #include "services/common/store/store.h"
 
+struct store_turns {
+    uint64_t *v;
+    size_t n;
+};
+
 struct store_batch {
     int64_t lineage;
     int64_t update;
@@ -13,10 +18,17 @@ struct store_batch {
     int64_t *episodes; /* in training order */
     int64_t *pass;
     double *advantage;
+    const char **source;   /* fresh | demonstration | hinted | pool | replay */
+    int64_t *member_group; /* whose advantage it carries: that of its episode, except in the pool */
     size_t episode_count;
     int64_t norm_tokens;
     int64_t no_signal_groups;
-    int64_t passes;               /* over its members; 0: discarded */
+    struct store_turns *dropped; /* of each member the turns that are not trained on; NULL: none of any */
+    int64_t phase;
+    bool phase_end;
+    int64_t passes; /* over its members; 0: discarded */
+    int64_t *judged;
+    size_t judged_count;
     const char *state;            /* this and the following: read only */
     const char *outcome, *digest; /* "" before it was applied; digest of the weights after it */
 };
@@ -35,13 +47,16 @@ err_t store_batch_commit(struct store *store, int64_t job, int64_t lineage, int6
 
 /* What a batch's members are, for the wire: by the order of `episodes`. */
 struct store_member {
-    int64_t group;
     int64_t action_tokens;
     int64_t version_min; /* -1 for none */
-    bool signal;
+    bool signal; /* of its member_group */
     double reward;
+    double *turn_tokens; /* [turns]; none where they were not told */
+    size_t turns;
 };
-err_t store_batch_members(struct store *store, int64_t job, const int64_t *episodes, size_t count, struct arena *arena,
+err_t store_batch_members(struct store *store, int64_t job, const struct store_batch *batch, struct arena *arena,
                           struct store_member **ret) MUST_USE;
+/* The next pass of each episode that is trained on again: past those of every lineage, and at least 1. */
+err_t store_batch_passes(struct store *store, int64_t job, const int64_t *episodes, size_t count, int64_t *ret) MUST_USE;
 
 #endif
