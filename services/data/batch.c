@@ -47,146 +47,6 @@ static bool is_ready(const struct plan *plan, int64_t update, size_t closed)
     return closed == (size_t)plan->spec.trainer.groups_per_update;
 }
 
-/* A batch in the making: its row, and its members as they travel. */
-struct packing {
-    const struct plan *plan;
-    struct store_batch *batch;
-    struct wire_batch_member *members;
-};
-
-static void pack_slots(struct packing *p, const struct group *of, const struct group *from, bool signal)
-{
-    bool warmstart = p->batch->update == 0;
-    for (size_t i = 0; i < from->size; i++) {
-        const struct slot *slot = &from->slots[i];
-        if (!slot->member) continue;
-        size_t n = p->batch->episode_count++;
-        p->batch->episodes[n] = slot->episode;
-        p->batch->advantage[n] = slot->advantage;
-        p->batch->source[n] = warmstart ? "demonstration" : slot->hinted ? "hinted" : "fresh";
-        p->batch->member_group[n] = of->id;
-        p->batch->norm_tokens += slot->action_tokens;
-        p->members[n] = (struct wire_batch_member){
-            .episode = (uint64_t)slot->episode,
-            .group = (uint64_t)of->id,
-            .advantage = slot->advantage,
-            .signal = signal,
-            .action_tokens = (uint64_t)slot->action_tokens,
-            .age = slot->version_min < 0 ? 0 : admission_age(p->plan->version, slot->version_min),
-            .payload = signal ? slot->payload : (struct span){0},
-            .payload_raw = (uint64_t)slot->payload_raw,
-            .source = span_text(slot->hinted ? "hinted" : ""),
-        };
-    }
-}
-
-/* The batch of an update from the groups in memory. */
-static err_t pack(struct data *data, int64_t update, struct group **groups, size_t count, struct store_batch *ret,
-                  struct wire_batch_member **ret_members)
-{
-    struct plan *plan = data->plan;
-    size_t most = 1;
-    for (size_t g = 0; g < count; g++) most += groups[g]->size + (groups[g]->plain ? groups[g]->plain->size : 0);
-    *ret = (struct store_batch){.lineage = plan->lineage,
-                                .update = update,
-                                .kind = update == 0 ? "warmstart" : "update",
-                                .passes = 1,
-                                .groups = arena_array(&data->arena, int64_t, count + 1),
-                                .group_count = count,
-                                .episodes = arena_array(&data->arena, int64_t, most),
-                                .pass = arena_array(&data->arena, int64_t, most),
-                                .advantage = arena_array(&data->arena, double, most),
-                                .source = arena_array(&data->arena, const char *, most),
-                                .member_group = arena_array(&data->arena, int64_t, most),
-                                .passes = 1};
-    struct packing p = {plan, ret, arena_array(&data->arena, struct wire_batch_member, most)};
-    if (!ret->groups || !ret->episodes || !ret->pass || !ret->advantage || !ret->source || !ret->member_group || !p.members)
-        return ERR_memory;
-    for (size_t g = 0; g < count; g++) {
-        bool signal = update == 0 || groups[g]->signal;
-        ret->groups[g] = groups[g]->id;
-        ret->no_signal_groups += !signal;
-        pack_slots(&p, groups[g], groups[g], signal);
-        if (groups[g]->plain) pack_slots(&p, groups[g], groups[g]->plain, signal);
-    }
-    *ret_members = p.members;
-    return ERR_ok;
-}
-
-/* What was played for the update, trained on or not. */
-struct played {
-    double plain, plain_reward, plain_successes;
-    double hinted, hinted_successes;
-    double members, ages;
-};
-
-static void count_slots(const struct plan *plan, const struct group *group, struct batch_figures *f, struct played *p)
-{
-    for (size_t i = 0; i < group->size; i++) {
-        const struct slot *slot = &group->slots[i];
-        if (slot->state != SLOT_DONE) continue;
-        double success = slot->reward >= 0.5;
-        *(slot->hinted ? &p->hinted : &p->plain) += 1;
-        *(slot->hinted ? &p->hinted_successes : &p->plain_successes) += success;
-        if (!slot->hinted) p->plain_reward += slot->reward;
-        if (!slot->member) continue;
-        double age = slot->version_min < 0 ? 0 : (double)admission_age(plan->version, slot->version_min);
-        f->prompt_tokens += (double)slot->prompt_tokens;
-        f->action_tokens += (double)slot->action_tokens;
-        p->members += 1;
-        p->ages += age;
-        if (age > f->staleness_max) f->staleness_max = age;
-    }
-}
-
-static double share(double part, double whole)
-{
-    return whole > 0 ? part / whole : 0;
-}
-
-static void take_figures(struct plan *plan, int64_t update, struct group **groups, size_t count)
-{
-    struct batch_figures f = {.update = update};
-    struct played p = {0};
-    double without = 0;
-    for (size_t g = 0; g < count; g++) {
-        without += !groups[g]->signal;
-        f.hinted_groups += groups[g]->source == GROUP_HINTED;
-        count_slots(plan, groups[g], &f, &p);
-        if (groups[g]->plain) count_slots(plan, groups[g]->plain, &f, &p);
-    }
-    f.episodes = p.members;
-    f.reward = share(p.plain_reward, p.plain);
-    f.success = share(p.plain_successes, p.plain);
-    f.hinted_success = share(p.hinted_successes, p.hinted);
-    f.hint_rate = share(p.hinted, p.hinted + p.plain);
-    f.staleness_mean = share(p.ages, p.members);
-    f.no_signal_share = share(without, (double)count);
-    plan->figures = f;
-}
-
-/* Payloads that memory did not keep come from the ledger. */
-static err_t fill_payloads(struct data *data, struct wire_batch_member *members, size_t count)
-{
-    int64_t *missing = arena_array(&data->arena, int64_t, count + 1);
-    size_t n = 0;
-    if (!missing) return ERR_memory;
-    for (size_t i = 0; i < count; i++) {
-        if (members[i].signal && members[i].payload.size == 0) missing[n++] = (int64_t)members[i].episode;
-    }
-    if (n == 0) return ERR_ok;
-    struct store_payload *payloads = arena_array(&data->arena, struct store_payload, n);
-    if (!payloads) return ERR_memory;
-    TRY(store_payload_read(data->store, data->plan->job, missing, n, &data->arena, payloads));
-    n = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!members[i].signal || members[i].payload.size) continue;
-        members[i].payload = payloads[n].bytes;
-        members[i].payload_raw = (uint64_t)payloads[n++].raw_size;
-    }
-    return ERR_ok;
-}
-
 static void answer(struct data *data, const struct peer *peer, const struct store_batch *batch,
                    const struct wire_batch_member *members)
 {
@@ -206,12 +66,6 @@ static void answer(struct data *data, const struct peer *peer, const struct stor
     data_say(data, peer->identity, NULL, WIRE_batch, message);
 }
 
-/* What is fresh, or shown for the warm start, needs no word. */
-static const char *wire_source(const char *source)
-{
-    return strcmp(source, "fresh") == 0 || strcmp(source, "demonstration") == 0 ? "" : source;
-}
-
 /* A batch that was handed out before, in this lineage or an older one: the same members in the same order. */
 static err_t again(struct data *data, const struct peer *peer, struct store_batch *batch)
 {
@@ -220,23 +74,8 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
         batch->lineage = plan->lineage;
         TRY(store_batch_insert(data->store, plan->job, batch));
     }
-    struct store_member *kept = NULL;
-    TRY(store_batch_members(data->store, plan->job, batch, &data->arena, &kept));
-    struct wire_batch_member *members = arena_array(&data->arena, struct wire_batch_member, batch->episode_count + 1);
-    if (!members) return ERR_memory;
-    for (size_t i = 0; i < batch->episode_count; i++) {
-        members[i] = (struct wire_batch_member){
-            .episode = (uint64_t)batch->episodes[i],
-            .group = (uint64_t)batch->member_group[i],
-            .advantage = batch->advantage[i],
-            .signal = kept[i].signal,
-            .action_tokens = (uint64_t)kept[i].action_tokens,
-            .pass = (uint64_t)batch->pass[i],
-            .source = span_text(wire_source(batch->source[i])),
-            .age = kept[i].version_min < 0 ? 0 : admission_age(plan->version, kept[i].version_min),
-        };
-    }
-    TRY(fill_payloads(data, members, batch->episode_count));
+    struct wire_batch_member *members = NULL;
+    TRY(pack_stored(data, batch, &members));
     answer(data, peer, batch, members);
     return ERR_ok;
 }
@@ -275,20 +114,14 @@ static err_t serve(struct data *data, struct peer *peer)
     TRY(collect(data, update, &groups, &count));
     if (!is_ready(plan, update, count)) return ERR_ok;
     struct wire_batch_member *members = NULL;
-    TRY(pack(data, update, groups, count, &batch, &members));
+    TRY(pack_groups(data, update, groups, count, &batch, &members));
     TRY(ratio_passes(data, update, &batch.passes));
     /* what the batch refers to must be there first */
     TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
     TRY(store_batch_insert(data->store, plan->job, &batch));
-    TRY(fill_payloads(data, members, batch.episode_count));
-    take_figures(plan, update, groups, count);
-    for (size_t i = 0; i < batch.episode_count; i++) { /* the groups' memory goes now, the message is sent after the commit */
-        uint8_t *copy = members[i].payload.size ? arena_take(&data->arena, members[i].payload.size, 1) : NULL;
-        if (members[i].payload.size && !copy) return ERR_memory;
-        if (copy) memcpy(copy, members[i].payload.data, members[i].payload.size);
-        members[i].payload.data = copy;
-    }
+    TRY(pack_payloads(data, members, batch.episode_count));
+    figures_take(plan, update, groups, count);
     answer(data, peer, &batch, members);
     for (size_t g = 0; g < count; g++) plan_remove_group(plan, groups[g]);
     peer->waits = false;

@@ -149,6 +149,15 @@ err_t late_drop(struct data *data, struct group *group, const char *why) MUST_US
 /* batch.c */
 err_t batch_advance(struct data *data) MUST_USE; /* answers open batch requests */
 void batch_update_done(struct data *data, const char *peer, const struct wire_update_done *done);
+/* pack.c */
+struct store_batch;
+/* The batch of an update from its closed groups, in order; and one that was handed out before, from its row. */
+err_t pack_groups(struct data *data, int64_t update, struct group **groups, size_t count, struct store_batch *ret,
+                  struct wire_batch_member **ret_members) MUST_USE;
+err_t pack_stored(struct data *data, const struct store_batch *batch, struct wire_batch_member **ret) MUST_USE;
+err_t pack_payloads(struct data *data, struct wire_batch_member *members, size_t count) MUST_USE;
+/* figures.c */
+void figures_take(struct plan *plan, int64_t update, struct group **groups, size_t count);
 /* policy.c */
 void policy_published(struct data *data, const char *peer, const struct wire_policy_published *published);
 void policy_checkpoint(struct data *data, const char *peer, const struct wire_checkpoint_committed *checkpoint);

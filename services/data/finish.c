@@ -183,6 +183,14 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
     return close_group(data, slot->group);
 }
 
+/* Turns with sampled tokens, as far as they were told. */
+static uint64_t count_turns(const struct wire_episode_done *done)
+{
+    uint64_t turns = 0;
+    for (size_t i = 0; i < done->turn_tokens.n; i++) turns += done->turn_tokens.v[i] > 0;
+    return done->turn_tokens.n ? turns : done->steps;
+}
+
 static err_t end_attempt(struct data *data, struct slot *slot, const struct wire_episode_done *done, enum outcome outcome)
 {
     struct plan *plan = data->plan;
@@ -200,6 +208,7 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     slot->prompt_tokens = (int64_t)done->prompt_tokens;
     slot->action_tokens = (int64_t)done->action_tokens;
     slot->version_min = done->version_min;
+    slot->turns = count_turns(done);
     slot->group->done++;
     plan->episodes++;
     stall_over(data);

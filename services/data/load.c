@@ -24,6 +24,8 @@ static err_t load_slot(struct data *data, const struct store_group *row, const s
     slot->prompt_tokens = e->prompt_tokens;
     slot->action_tokens = e->action_tokens;
     slot->version_min = e->version_min;
+    for (size_t i = 0; i < e->turns_told; i++) slot->turns += e->turn_tokens[i] > 0;
+    if (e->turns_told == 0) slot->turns = (uint64_t)e->steps;
     (void)snprintf(slot->worker, sizeof slot->worker, "%s", e->worker);
     for (size_t f = 0; f < e->failure_count; f++) {
         enum outcome outcome;

@@ -50,6 +50,7 @@ struct slot {
     double reward;
     double advantage;
     int64_t steps, prompt_tokens, action_tokens, version_min;
+    uint64_t turns; /* with sampled tokens */
     struct span payload; /* owned; empty when it is only in the ledger */
     int64_t payload_raw;
 };

@@ -47,9 +47,9 @@ static const struct store_statement statements[] = {
     [MEMBERS] = {.name = "batch_members",
                  .doc = "what the members of a batch are",
                  .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY},
-                 .columns = {STORE_INT4, STORE_INT8, STORE_BOOL, STORE_FLOAT8, STORE_FLOAT4_ARRAY},
+                 .columns = {STORE_INT4, STORE_INT8, STORE_BOOL, STORE_FLOAT8, STORE_FLOAT4_ARRAY, STORE_INT4},
                  .text = "SELECT e.action_tokens, coalesce(e.version_min, -1), g.verdict IS DISTINCT FROM 'no_signal',"
-                         " e.reward, e.turn_tokens FROM unnest($2, $3) WITH ORDINALITY AS u(id, gid, n)"
+                         " e.reward, e.turn_tokens, e.steps FROM unnest($2, $3) WITH ORDINALITY AS u(id, gid, n)"
                          " JOIN episode e ON e.job = $1 AND e.id = u.id"
                          " JOIN episode_group g ON g.job = e.job AND g.id = u.gid ORDER BY u.n"},
     [PASSES] = {.name = "batch_passes",
@@ -236,7 +236,8 @@ err_t store_batch_members(struct store *store, int64_t job, const struct store_b
         members[i] = (struct store_member){.action_tokens = store_get_int(&rows, i, 0),
                                            .version_min = store_get_int(&rows, i, 1),
                                            .signal = store_get_bool(&rows, i, 2),
-                                           .reward = store_get_float(&rows, i, 3)};
+                                           .reward = store_get_float(&rows, i, 3),
+                                           .steps = store_get_int(&rows, i, 5)};
         TRY(store_get_floats(&rows, i, 4, arena, &members[i].turn_tokens, NULL, &members[i].turns));
     }
     *ret = members;

@@ -49,6 +49,7 @@ err_t store_batch_commit(struct store *store, int64_t job, int64_t lineage, int6
 struct store_member {
     int64_t action_tokens;
     int64_t version_min; /* -1 for none */
+    int64_t steps;
     bool signal; /* of its member_group */
     double reward;
     double *turn_tokens; /* [turns]; none where they were not told */
