@@ -100,6 +100,7 @@ START_TEST(a_killed_data_manager_knows_its_credits)
         const struct wire_counter fau = {span_text("fau"), faus[u - 1]};
         trainer_tell(trainer, u, second->discarded ? "skipped" : "applied", &fau, 1);
         if (!second->discarded) trainer_publish(trainer, u);
+        WAIT_FOR(worker->wanted == trainer->version);
     }
     ck_assert_int_eq(verdicts(RULED("high")), 1);
     ck_assert_int_eq(verdicts(RULED("discarded")), 2); /* each said once */
