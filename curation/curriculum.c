@@ -6,7 +6,7 @@
 
 static const struct {
     const char *name;
-    err_t (*draw)(const struct curriculum *curriculum, struct curriculum_draw *ret);
+    bool (*draw)(const struct curriculum *curriculum, size_t environment, uint64_t *ret_task);
 } kinds[] = {
 #define CURRICULUM(name, doc) {#name, curriculum_##name},
 #include "curation/curriculum.def"
@@ -18,10 +18,47 @@ const char *curriculum_name(enum curriculum_kind kind)
     return kinds[kind].name;
 }
 
-err_t curriculum_draw(enum curriculum_kind kind, const struct curriculum *curriculum, struct curriculum_draw *ret)
+static size_t next_environment(const struct curriculum *c, const bool *out)
 {
-    BUG_IF(curriculum->count > CURRICULUM_ENVIRONMENTS);
-    return kinds[kind].draw(curriculum, ret);
+    double weights = 0;
+    double drawn = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        if (out[i]) continue;
+        weights += c->environments[i].weight;
+        drawn += (double)c->environments[i].drawn;
+    }
+    size_t best = c->count;
+    double most = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        if (out[i]) continue;
+        double credit = (drawn + 1) * (c->environments[i].weight / weights) - (double)c->environments[i].drawn;
+        if (best < c->count && credit <= most) continue;
+        best = i;
+        most = credit;
+    }
+    return best;
+}
+
+err_t curriculum_draw(enum curriculum_kind kind, const struct curriculum *c, struct curriculum_draw *ret)
+{
+    BUG_IF(c->count > CURRICULUM_ENVIRONMENTS);
+    bool out[CURRICULUM_ENVIRONMENTS];
+    for (size_t i = 0; i < c->count; i++) out[i] = c->environments[i].tasks == 0 || !(c->environments[i].weight > 0);
+    for (;;) {
+        struct curriculum_draw draw = {.environment = next_environment(c, out)};
+        if (draw.environment == c->count)
+            return err_set(ERR_not_found, "no training task may be drawn any more: all are quarantined");
+        if (kinds[kind].draw(c, draw.environment, &draw.task)) {
+            *ret = draw;
+            return ERR_ok;
+        }
+        out[draw.environment] = true;
+    }
+}
+
+bool curriculum_may_draw(const struct curriculum *c, size_t environment, uint64_t task)
+{
+    return !c->may_draw || c->may_draw(c->ctx, environment, task);
 }
 
 /* A Feistel network over the smallest square 4^half >= n, walked until it lands below n (Black and Rogaway, Ciphers with

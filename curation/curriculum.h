@@ -32,6 +32,16 @@ struct curriculum {
     /* false when the task may not be drawn (quarantined); NULL: all may */
     bool (*may_draw)(void *ctx, size_t environment, uint64_t task);
     void *ctx;
+    const struct curriculum_ranking *ranking; /* gain_rl; the others do not look at it */
+};
+
+/* What gain_rl draws by. Its callbacks take the context of may_draw. */
+struct curriculum_ranking {
+    const uint64_t *order[CURRICULUM_ENVIRONMENTS]; /* [tasks] of each environment: the task at each rank */
+    double mu;             /* mean over the ranks of all tasks together (of environments with a weight), in [0, all - 1] */
+    double sigma_fraction; /* > 0 */
+    bool (*taken)(void *ctx, size_t environment, uint64_t task);  /* has the update a group of it already? NULL: none */
+    bool (*solved)(void *ctx, size_t environment, uint64_t task); /* NULL: none is */
 };
 
 struct curriculum_draw {
@@ -41,16 +51,20 @@ struct curriculum_draw {
 
 const char *curriculum_name(enum curriculum_kind kind);
 
-/* The next task; the caller then adds one to environments[ret->environment].drawn. ERR_not_found when no task may be drawn.
- */
+/* The next task; the caller then adds one to environments[ret->environment].drawn. Environments take turns by smooth weighted
+ * round robin (as nginx does it): with t groups drawn so far, the one of the largest credit (t + 1) w_i / W - drawn_i is
+ * next, so that drawn_i stays next to its share t w_i / W at every t; those without a weight or a task that may be drawn do
+ * not take part. ERR_not_found when no task may be drawn. */
 err_t curriculum_draw(enum curriculum_kind kind, const struct curriculum *curriculum, struct curriculum_draw *ret) MUST_USE;
 
-/* The kinds by name, as above. */
+/* The kinds by name: which task of this environment; false when none of its tasks (at least one) may be drawn. */
 #define CURRICULUM(name, doc)                                                                                                \
-    err_t curriculum_##name(const struct curriculum *curriculum, struct curriculum_draw *ret) MUST_USE;
+    bool curriculum_##name(const struct curriculum *curriculum, size_t environment, uint64_t *ret_task);
 #include "curation/curriculum.def"
 #undef CURRICULUM
 
+/* For the kinds. May the task be drawn? */
+bool curriculum_may_draw(const struct curriculum *curriculum, size_t environment, uint64_t task);
 /* For the kinds. A pseudo-random permutation of [0, n): index -> place, n >= 1, index < n, keyed by seed; O(1) memory. */
 uint64_t curriculum_permute(uint64_t seed, uint64_t n, uint64_t index);
 

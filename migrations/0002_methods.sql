@@ -15,8 +15,10 @@ ALTER TABLE episode_group
     ADD CONSTRAINT episode_group_verdict_check
         CHECK (verdict IN ('signal', 'no_signal', 'void', 'stale', 'refilled', 'measured', 'hinted')), -- hinted: replaced by its hinted group
     ADD COLUMN phase integer NOT NULL DEFAULT 0,
+    ADD COLUMN pool  bigint,                          -- DART: the episode that saved it; its advantage is element size + 1
     ADD CHECK (source <> 'hinted' OR (update_for >= 1) IS TRUE),
     DROP CONSTRAINT episode_group_check2;
+CREATE INDEX episode_group_task ON episode_group (job, task, id);
 -- scores are pinned to the version that measures, as evaluations are
 ALTER TABLE episode_group ADD CONSTRAINT episode_group_pin_check CHECK ((source IN ('evaluation', 'score')) = (pin_version IS NOT NULL));
 
@@ -28,8 +30,9 @@ ALTER TABLE episode
     ADD COLUMN scores   jsonb;                          -- score episodes and judged ones: what was measured
 
 ALTER TABLE batch
-    ADD COLUMN source       text[],                   -- of each member: fresh, demonstration, hinted, pool, replay; NULL: all fresh
-    ADD COLUMN dropped      jsonb,                    -- {"episode": [turns not trained on], ...}
+    ADD COLUMN source       text[],                   -- of each member: fresh, demonstration, hinted, pool, replay
+    ADD COLUMN member_group bigint[],                 -- of each member: a pool episode belongs to the group it saves
+    ADD COLUMN dropped      jsonb,                    -- {"place among the members, from 0": [turns not trained on], ...}
     ADD COLUMN phase        integer NOT NULL DEFAULT 0,
     ADD COLUMN phase_end    boolean NOT NULL DEFAULT false,
     ADD COLUMN passes       smallint NOT NULL DEFAULT 1 CHECK (passes >= 0), -- over its fresh members; 0: discarded

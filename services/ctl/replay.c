@@ -60,7 +60,7 @@ static err_t fetch(struct replay *r, int64_t update, struct arena *arena, struct
     TRY(store_batch_read(r->store, r->job, update, arena, batch));
     size_t n = batch->episode_count, wanted = 0;
     struct store_member *kept = NULL;
-    TRY(store_batch_members(r->store, r->job, batch->episodes, n, arena, &kept));
+    TRY(store_batch_members(r->store, r->job, batch, arena, &kept));
     struct wire_batch_member *members = arena_array(arena, struct wire_batch_member, n + 1);
     struct store_payload *payloads = arena_array(arena, struct store_payload, n + 1);
     int64_t *ids = arena_array(arena, int64_t, n + 1);
@@ -72,7 +72,7 @@ static err_t fetch(struct replay *r, int64_t update, struct arena *arena, struct
     wanted = 0;
     for (size_t i = 0; i < n; i++) {
         members[i] = (struct wire_batch_member){.episode = (uint64_t)batch->episodes[i],
-                                                .group = (uint64_t)kept[i].group,
+                                                .group = (uint64_t)batch->member_group[i],
                                                 .advantage = batch->advantage[i],
                                                 .signal = kept[i].signal,
                                                 .action_tokens = (uint64_t)kept[i].action_tokens,

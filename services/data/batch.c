@@ -5,6 +5,7 @@
 #include "services/common/store/store_job.h"
 #include "services/data/data.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,19 +17,23 @@ static int by_id(const void *a, const void *b)
     return ((*x)->id > (*y)->id) - ((*x)->id < (*y)->id);
 }
 
+static bool is_of(const struct group *group, int64_t update)
+{
+    bool consumed = update == 0 ? group->source == GROUP_DEMONSTRATION : plan_is_for_update(group->source);
+    return consumed && group->state == GROUP_CLOSED && group->update_for == update;
+}
+
 /* Closed groups of an update, by id; for update 0 the demonstrations. */
 static err_t collect(struct data *data, int64_t update, struct group ***ret, size_t *ret_count)
 {
     struct plan *plan = data->plan;
     size_t count = 0;
-    enum group_source source = update == 0 ? GROUP_DEMONSTRATION : GROUP_FRESH;
-    for (struct group *g = plan->groups; g; g = g->next)
-        count += g->source == source && g->state == GROUP_CLOSED && g->update_for == update;
+    for (struct group *g = plan->groups; g; g = g->next) count += is_of(g, update);
     struct group **groups = arena_array(&data->arena, struct group *, count + 1);
     if (!groups) return ERR_memory;
     count = 0;
     for (struct group *g = plan->groups; g; g = g->next) {
-        if (g->source == source && g->state == GROUP_CLOSED && g->update_for == update) groups[count++] = g;
+        if (is_of(g, update)) groups[count++] = g;
     }
     qsort(groups, count, sizeof *groups, by_id);
     *ret = groups;
@@ -40,100 +45,6 @@ static bool is_ready(const struct plan *plan, int64_t update, size_t closed)
 {
     if (update == 0) return !plan->spec.warmstart.on || (plan->demonstrations_open == 0 && plan->demonstrations > 0);
     return closed == (size_t)plan->spec.trainer.groups_per_update;
-}
-
-/* The batch of an update from the groups in memory. */
-static err_t pack(struct data *data, int64_t update, struct group **groups, size_t count, struct store_batch *ret,
-                  struct wire_batch_member **ret_members)
-{
-    struct plan *plan = data->plan;
-    size_t most = 0, n = 0;
-    for (size_t g = 0; g < count; g++) most += groups[g]->done;
-    *ret = (struct store_batch){.lineage = plan->lineage,
-                                .update = update,
-                                .kind = update == 0 ? "warmstart" : "update",
-                                .groups = arena_array(&data->arena, int64_t, count + 1),
-                                .group_count = count,
-                                .episodes = arena_array(&data->arena, int64_t, most + 1),
-                                .pass = arena_array(&data->arena, int64_t, most + 1),
-                                .advantage = arena_array(&data->arena, double, most + 1)};
-    struct wire_batch_member *members = arena_array(&data->arena, struct wire_batch_member, most + 1);
-    if (!ret->groups || !ret->episodes || !ret->pass || !ret->advantage || !members) return ERR_memory;
-    for (size_t g = 0; g < count; g++) {
-        bool signal = update == 0 || groups[g]->signal;
-        ret->groups[g] = groups[g]->id;
-        ret->no_signal_groups += !signal;
-        for (size_t i = 0; i < groups[g]->size; i++) {
-            const struct slot *slot = &groups[g]->slots[i];
-            if (slot->state != SLOT_DONE) continue;
-            ret->episodes[n] = slot->episode;
-            ret->advantage[n] = slot->advantage;
-            ret->norm_tokens += slot->action_tokens;
-            members[n++] = (struct wire_batch_member){
-                .episode = (uint64_t)slot->episode,
-                .group = (uint64_t)groups[g]->id,
-                .advantage = slot->advantage,
-                .signal = signal,
-                .action_tokens = (uint64_t)slot->action_tokens,
-                .age = slot->version_min < 0 ? 0 : admission_age(plan->version, slot->version_min),
-                .payload = signal ? slot->payload : (struct span){0},
-                .payload_raw = (uint64_t)slot->payload_raw,
-            };
-        }
-    }
-    ret->episode_count = n;
-    *ret_members = members;
-    return ERR_ok;
-}
-
-static void take_figures(struct plan *plan, int64_t update, struct group **groups, size_t count)
-{
-    struct batch_figures f = {.update = update};
-    double ages = 0;
-    for (size_t g = 0; g < count; g++) {
-        f.no_signal_share += !groups[g]->signal;
-        for (size_t i = 0; i < groups[g]->size; i++) {
-            const struct slot *slot = &groups[g]->slots[i];
-            if (slot->state != SLOT_DONE) continue;
-            double age = slot->version_min < 0 ? 0 : (double)admission_age(plan->version, slot->version_min);
-            f.episodes += 1;
-            f.reward += slot->reward;
-            f.success += slot->reward >= 0.5;
-            f.prompt_tokens += (double)slot->prompt_tokens;
-            f.action_tokens += (double)slot->action_tokens;
-            ages += age;
-            if (age > f.staleness_max) f.staleness_max = age;
-        }
-    }
-    if (f.episodes > 0) {
-        f.reward /= f.episodes;
-        f.success /= f.episodes;
-        f.staleness_mean = ages / f.episodes;
-    }
-    if (count) f.no_signal_share /= (double)count;
-    plan->figures = f;
-}
-
-/* Payloads that memory did not keep come from the ledger. */
-static err_t fill_payloads(struct data *data, struct wire_batch_member *members, size_t count)
-{
-    int64_t *missing = arena_array(&data->arena, int64_t, count + 1);
-    size_t n = 0;
-    if (!missing) return ERR_memory;
-    for (size_t i = 0; i < count; i++) {
-        if (members[i].signal && members[i].payload.size == 0) missing[n++] = (int64_t)members[i].episode;
-    }
-    if (n == 0) return ERR_ok;
-    struct store_payload *payloads = arena_array(&data->arena, struct store_payload, n);
-    if (!payloads) return ERR_memory;
-    TRY(store_payload_read(data->store, data->plan->job, missing, n, &data->arena, payloads));
-    n = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!members[i].signal || members[i].payload.size) continue;
-        members[i].payload = payloads[n].bytes;
-        members[i].payload_raw = (uint64_t)payloads[n++].raw_size;
-    }
-    return ERR_ok;
 }
 
 static void answer(struct data *data, const struct peer *peer, const struct store_batch *batch,
@@ -148,6 +59,8 @@ static void answer(struct data *data, const struct peer *peer, const struct stor
                                        .norm_tokens = (uint64_t)batch->norm_tokens,
                                        .groups = batch->group_count,
                                        .no_signal_groups = (uint64_t)batch->no_signal_groups,
+                                       .discarded = batch->passes == 0,
+                                       .extra_passes = batch->passes > 0 ? (uint64_t)batch->passes - 1 : 0,
                                        .members = members,
                                        .members_count = batch->episode_count};
     data_say(data, peer->identity, NULL, WIRE_batch, message);
@@ -161,22 +74,8 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
         batch->lineage = plan->lineage;
         TRY(store_batch_insert(data->store, plan->job, batch));
     }
-    struct store_member *kept = NULL;
-    TRY(store_batch_members(data->store, plan->job, batch->episodes, batch->episode_count, &data->arena, &kept));
-    struct wire_batch_member *members = arena_array(&data->arena, struct wire_batch_member, batch->episode_count + 1);
-    if (!members) return ERR_memory;
-    for (size_t i = 0; i < batch->episode_count; i++) {
-        members[i] = (struct wire_batch_member){
-            .episode = (uint64_t)batch->episodes[i],
-            .group = (uint64_t)kept[i].group,
-            .advantage = batch->advantage[i],
-            .signal = kept[i].signal,
-            .action_tokens = (uint64_t)kept[i].action_tokens,
-            .pass = (uint64_t)batch->pass[i],
-            .age = kept[i].version_min < 0 ? 0 : admission_age(plan->version, kept[i].version_min),
-        };
-    }
-    TRY(fill_payloads(data, members, batch->episode_count));
+    struct wire_batch_member *members = NULL;
+    TRY(pack_stored(data, batch, &members));
     answer(data, peer, batch, members);
     return ERR_ok;
 }
@@ -184,7 +83,7 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
 /* Nothing more is handed out; open work is dropped when the job ends. */
 static void say_end(struct data *data, const struct peer *peer, int64_t update)
 {
-    const struct store_batch end = {.update = update, .kind = "end"};
+    const struct store_batch end = {.update = update, .kind = "end", .passes = 1};
     answer(data, peer, &end, NULL);
     data->plan->end_said = true;
 }
@@ -215,19 +114,14 @@ static err_t serve(struct data *data, struct peer *peer)
     TRY(collect(data, update, &groups, &count));
     if (!is_ready(plan, update, count)) return ERR_ok;
     struct wire_batch_member *members = NULL;
-    TRY(pack(data, update, groups, count, &batch, &members));
+    TRY(pack_groups(data, update, groups, count, &batch, &members));
+    TRY(ratio_passes(data, update, &batch.passes));
     /* what the batch refers to must be there first */
     TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
     TRY(store_batch_insert(data->store, plan->job, &batch));
-    TRY(fill_payloads(data, members, batch.episode_count));
-    take_figures(plan, update, groups, count);
-    for (size_t i = 0; i < batch.episode_count; i++) { /* the groups' memory goes now, the message is sent after the commit */
-        uint8_t *copy = members[i].payload.size ? arena_take(&data->arena, members[i].payload.size, 1) : NULL;
-        if (members[i].payload.size && !copy) return ERR_memory;
-        if (copy) memcpy(copy, members[i].payload.data, members[i].payload.size);
-        members[i].payload.data = copy;
-    }
+    TRY(pack_payloads(data, members, batch.episode_count));
+    figures_take(plan, update, groups, count);
     answer(data, peer, &batch, members);
     for (size_t g = 0; g < count; g++) plan_remove_group(plan, groups[g]);
     peer->waits = false;
@@ -260,11 +154,20 @@ err_t batch_advance(struct data *data)
     return ERR_ok;
 }
 
+/* how many the tables have */
+enum {
+#define FIGURE(name, doc) FIGURE_##name,
+#include "services/data/figures.def"
+#include "services/data/method_figures.def"
+#undef FIGURE
+    FIGURES
+};
+
 static err_t note_metrics(struct data *data, const struct wire_update_done *done)
 {
     struct plan *plan = data->plan;
     struct batch_figures *f = &plan->figures;
-    struct store_metric *metrics = arena_array(&data->arena, struct store_metric, done->metrics_count + 16);
+    struct store_metric *metrics = arena_array(&data->arena, struct store_metric, done->metrics_count + FIGURES);
     if (!metrics) return ERR_memory;
     size_t n = 0;
     for (size_t i = 0; i < done->metrics_count; i++) {
@@ -280,30 +183,35 @@ static err_t note_metrics(struct data *data, const struct wire_update_done *done
 #include "services/data/figures.def"
 #undef FIGURE
     }
+#define FIGURE(name, doc)                                                                                                    \
+    if (isfinite(plan->method_figures.name)) metrics[n++] = (struct store_metric){#name, plan->method_figures.name};
+#include "services/data/method_figures.def"
+#undef FIGURE
     return n ? store_metric_insert(data->store, plan->job, done->lineage, done->update, metrics, n) : ERR_ok;
 }
 
 static err_t apply(struct data *data, const struct wire_update_done *done)
 {
     struct plan *plan = data->plan;
-    bool changed = false;
+    int64_t passes = -1;
     const char *outcome = arena_text(&data->arena, done->outcome), *digest = arena_text(&data->arena, done->digest);
     if (!outcome || !digest) return ERR_memory;
     TRY(data_begin(data));
-    TRY(store_batch_apply(data->store, plan->job, done->lineage, done->update, outcome, done->version, digest, &changed));
-    if (!changed) return ERR_ok; /* said before */
+    TRY(store_batch_apply(data->store, plan->job, done->lineage, done->update, outcome, done->version, digest, &passes));
+    if (passes < 0) return ERR_ok; /* said before */
     if (done->update != plan->updates_done + 1)
         return err_set(ERR_conflict, "update %lld is done, %lld was expected", (long long)done->update,
                        (long long)plan->updates_done + 1);
     plan->updates_done = done->update;
     plan->version = done->version;
     bool skipped = strcmp(outcome, "skipped") == 0;
-    plan->skipped_in_a_row = skipped ? plan->skipped_in_a_row + 1 : 0;
+    if (passes > 0) plan->skipped_in_a_row = skipped ? plan->skipped_in_a_row + 1 : 0; /* what was discarded says nothing */
     if (plan->skipped_in_a_row >= SKIPS_TO_END && !plan->ending) plan->ending = "nothing_left_to_learn";
     if (done->update >= plan->spec.trainer.updates && !plan->ending) plan->ending = "updates";
     if (plan->spec.stop.tokens > 0 && plan->tokens_spent >= plan->spec.stop.tokens && !plan->ending) plan->ending = "tokens";
     TRY(store_job_progress(data->store, plan->job, plan->lineage, plan->updates_done, plan->version, true));
     stall_over(data);
+    TRY(method_update(data, done, passes));
     return note_metrics(data, done);
 }
 

@@ -112,6 +112,8 @@ err_t grant_advance(struct data *data) MUST_USE;
 err_t grant_fresh(struct data *data, int64_t update, const struct group *replaces) MUST_USE;
 /* A fresh group in the place of one that counts as nothing. When no task is left the job fails with this turn. */
 err_t grant_replacement(struct data *data, const struct group *replaces) MUST_USE;
+/* Writes a new group's row with the turn. */
+err_t grant_note(struct data *data, struct group *group) MUST_USE;
 /* Plans a group of one: an evaluation pinned to a version, or a demonstration. */
 err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version) MUST_USE;
 /* The leases of a worker last a whole term from now: it says hello again after this process started anew. */
@@ -125,6 +127,21 @@ err_t finish_decide(struct data *data, const char *subject, int64_t key, const c
                     const char *inputs) MUST_USE;
 /* Tells the worker to drop an attempt that has ended here. */
 void finish_revoke(struct data *data, const struct slot *slot);
+/* judge.c */
+/* A group's row as it closes; its members' advantages with the verdicts signal and no_signal. */
+err_t judge_close(struct data *data, struct group *group, const char *state, const char *verdict) MUST_USE;
+void judge_members(const struct plan *plan, struct group *group); /* which of its episodes are trained on */
+bool judge_varies(struct group *group);                           /* do the rewards of its members? */
+err_t judge_group(struct data *data, struct group *group) MUST_USE;
+/* guide.c */
+err_t guide_hint(struct data *data, const struct plan_task *task, struct span *ret) MUST_USE; /* in the turn's arena */
+void guide_balance(const struct plan *plan, struct group *group); /* balanced: every second slot of a new group is hinted */
+/* Shall this closed group be played again with its task's hint? */
+bool guide_wants(const struct plan *plan, const struct group *group);
+err_t guide_again(struct data *data, struct group *plain) MUST_USE;
+/* mixin: the hinted successes, and as many plain failures as fill the group. */
+void guide_mix(const struct plan *plan, struct group *group);
+err_t guide_share(struct data *data, const struct group *group) MUST_USE; /* writes the advantages of those failures */
 /* late.c */
 void late_mark(struct data *data);
 bool late_is_stale(const struct group *group);
@@ -132,6 +149,15 @@ err_t late_drop(struct data *data, struct group *group, const char *why) MUST_US
 /* batch.c */
 err_t batch_advance(struct data *data) MUST_USE; /* answers open batch requests */
 void batch_update_done(struct data *data, const char *peer, const struct wire_update_done *done);
+/* pack.c */
+struct store_batch;
+/* The batch of an update from its closed groups, in order; and one that was handed out before, from its row. */
+err_t pack_groups(struct data *data, int64_t update, struct group **groups, size_t count, struct store_batch *ret,
+                  struct wire_batch_member **ret_members) MUST_USE;
+err_t pack_stored(struct data *data, const struct store_batch *batch, struct wire_batch_member **ret) MUST_USE;
+err_t pack_payloads(struct data *data, struct wire_batch_member *members, size_t count) MUST_USE;
+/* figures.c */
+void figures_take(struct plan *plan, int64_t update, struct group **groups, size_t count);
 /* policy.c */
 void policy_published(struct data *data, const char *peer, const struct wire_policy_published *published);
 void policy_checkpoint(struct data *data, const char *peer, const struct wire_checkpoint_committed *checkpoint);

@@ -1,5 +1,4 @@
 /* How attempts end: fencing, outcomes, retries, void slots; how groups close. */
-#include "curation/advantage.h"
 #include "curation/close.h"
 #include "curation/retry.h"
 #include "services/common/run/log.h"
@@ -24,48 +23,6 @@ err_t finish_decide(struct data *data, const char *subject, int64_t key, const c
 
 /* ---- groups ---- */
 
-static err_t close_row(struct data *data, struct group *group, const char *state, const char *verdict)
-{
-    double sum = 0, *advantage = NULL;
-    if (group->source == GROUP_FRESH && strcmp(state, "closed") == 0) {
-        advantage = arena_array(&data->arena, double, group->size);
-        if (!advantage) return ERR_memory;
-    }
-    for (size_t i = 0; i < group->size; i++) {
-        const struct slot *slot = &group->slots[i];
-        if (slot->state == SLOT_DONE) sum += slot->reward;
-        if (advantage) advantage[i] = slot->state == SLOT_DONE ? slot->advantage : (double)NAN;
-    }
-    const struct store_group_close row = {group->id, state, verdict, (int64_t)group->done, sum, advantage, group->size};
-    bool good = true;
-    WRITES_ADD(data->writes.closes, row, good);
-    return good ? ERR_ok : ERR_memory;
-}
-
-/* The advantages of a fresh group that closed, and why. */
-static err_t judge(struct data *data, struct group *group)
-{
-    struct plan *plan = data->plan;
-    double *rewards = arena_array(&data->arena, double, 2 * group->size);
-    if (!rewards) return ERR_memory;
-    double *advantage = rewards + group->size, sum = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < group->size; i++) {
-        if (group->slots[i].state == SLOT_DONE) rewards[n++] = group->slots[i].reward;
-    }
-    for (size_t i = 0; i < n; i++) sum += rewards[i];
-    group->signal = advantage_compute((enum advantage)plan->spec.trainer.advantage, rewards, n, advantage);
-    n = 0;
-    for (size_t i = 0; i < group->size; i++) {
-        if (group->slots[i].state == SLOT_DONE) group->slots[i].advantage = advantage[n++];
-    }
-    TRY(close_row(data, group, "closed", group->signal ? "signal" : "no_signal"));
-    const char *inputs = arena_printf(&data->arena, "{\"task\": %lld, \"update\": %lld, \"done\": %zu, \"reward_sum\": %.9g}",
-                                      (long long)plan->tasks[group->task].id, (long long)group->update_for, n, sum);
-    return finish_decide(data, "group", group->id, advantage_name((enum advantage)plan->spec.trainer.advantage),
-                         group->signal ? "signal" : "no_signal", inputs);
-}
-
 static err_t quarantine(struct data *data, struct plan_task *task)
 {
     task->quarantined = true;
@@ -83,14 +40,14 @@ static err_t void_group(struct data *data, struct group *group)
 {
     struct plan *plan = data->plan;
     struct plan_task *task = &plan->tasks[group->task];
-    TRY(close_row(data, group, "void", "void"));
+    TRY(judge_close(data, group, "void", "void"));
     const char *inputs = arena_printf(&data->arena, "{\"task\": %lld, \"size\": %zu, \"done\": %zu, \"needs\": %zu}",
                                       (long long)task->id, group->size, group->done, close_needs(group->size));
     TRY(finish_decide(data, "group", group->id, "close", "void", inputs));
     plan->voided++;
     if (++task->void_streak >= CLOSE_VOIDS_TO_QUARANTINE && !task->quarantined && close_quarantines(task->void_streak))
         TRY(quarantine(data, task));
-    if (group->source == GROUP_FRESH) return grant_replacement(data, group);
+    if (plan_is_for_update(group->source)) return grant_replacement(data, group);
     if (group->source == GROUP_DEMONSTRATION) plan->demonstrations_open--;
     return ERR_ok;
 }
@@ -105,7 +62,7 @@ static struct evaluation *evaluation_of(struct plan *plan, int64_t version)
 static err_t close_evaluated(struct data *data, struct group *group, bool voided)
 {
     struct evaluation *evaluation = evaluation_of(data->plan, group->pin_version);
-    if (!voided) TRY(close_row(data, group, "closed", "measured"));
+    if (!voided) TRY(judge_close(data, group, "closed", "measured"));
     if (!evaluation) return ERR_ok;
     evaluation->open--;
     if (!voided) {
@@ -120,29 +77,15 @@ static err_t close_evaluated(struct data *data, struct group *group, bool voided
 static err_t refill(struct data *data, struct group *group)
 {
     struct plan *plan = data->plan;
-    if (group->refills >= REFILLS) return judge(data, group);
+    if (group->refills >= REFILLS) return judge_group(data, group);
     group->refills++;
-    TRY(close_row(data, group, "closed", "refilled"));
+    TRY(judge_close(data, group, "closed", "refilled"));
     TRY(finish_decide(
         data, "group", group->id, "refill", "refilled",
         arena_printf(&data->arena, "{\"update\": %lld, \"refills\": %d}", (long long)group->update_for, group->refills)));
     TRY(grant_replacement(data, group));
     plan_remove_group(plan, group);
     return ERR_ok;
-}
-
-static bool without_variance(const struct group *group)
-{
-    double first = 0;
-    bool some = false;
-    for (size_t i = 0; i < group->size; i++) {
-        const struct slot *slot = &group->slots[i];
-        if (slot->state != SLOT_DONE) continue;
-        if (some && fabs(slot->reward - first) > ADVANTAGE_EQUAL) return false;
-        first = slot->reward;
-        some = true;
-    }
-    return true;
 }
 
 static err_t close_group(struct data *data, struct group *group)
@@ -167,12 +110,14 @@ static err_t close_group(struct data *data, struct group *group)
     }
     if (late_is_stale(group)) return late_drop(data, group, "played with weights older than its leases allowed");
     group->state = GROUP_CLOSED;
+    if (guide_wants(plan, group)) return guide_again(data, group);
+    judge_members(plan, group);
     if (group->source == GROUP_DEMONSTRATION) {
         plan->demonstrations_open--;
-        return close_row(data, group, "closed", "measured");
+        return judge_close(data, group, "closed", "measured");
     }
-    if (plan->spec.curation.refill && without_variance(group)) return refill(data, group);
-    return judge(data, group);
+    if (plan->spec.curation.refill && !judge_varies(group)) return refill(data, group);
+    return judge_group(data, group);
 }
 
 /* ---- attempts ---- */
@@ -238,6 +183,14 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
     return close_group(data, slot->group);
 }
 
+/* Turns with sampled tokens, as far as they were told. */
+static uint64_t count_turns(const struct wire_episode_done *done)
+{
+    uint64_t turns = 0;
+    for (size_t i = 0; i < done->turn_tokens.n; i++) turns += done->turn_tokens.v[i] > 0;
+    return done->turn_tokens.n ? turns : done->steps;
+}
+
 static err_t end_attempt(struct data *data, struct slot *slot, const struct wire_episode_done *done, enum outcome outcome)
 {
     struct plan *plan = data->plan;
@@ -251,9 +204,11 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     slot->state = SLOT_DONE;
     slot->outcome = outcome;
     slot->reward = done->reward;
+    slot->steps = (int64_t)done->steps;
     slot->prompt_tokens = (int64_t)done->prompt_tokens;
     slot->action_tokens = (int64_t)done->action_tokens;
     slot->version_min = done->version_min;
+    slot->turns = count_turns(done);
     slot->group->done++;
     plan->episodes++;
     stall_over(data);
@@ -272,6 +227,7 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
         .version_min = done->version_min,
         .version_max = done->version_max,
         .turn_entropy = done->turn_entropy.v,
+        .turn_tokens = done->turn_tokens.n == done->turn_entropy.n ? done->turn_tokens.v : NULL,
         .turns = done->turn_entropy.n,
         .engine_ms = done->engine_ms,
         .env_ms = done->env_ms,

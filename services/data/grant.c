@@ -22,31 +22,32 @@ static bool shows_hint(const struct plan *plan, const struct slot *slot)
 {
     struct rng rng;
     rng_init(&rng, (uint64_t)plan_episode_seed(plan, slot->episode), 0x68696e74u);
-    return rng_unit(&rng) < plan->spec.warmstart.hinted;
+    return *plan->tasks[slot->group->task].hint && rng_unit(&rng) < plan->spec.warmstart.hinted;
 }
 
-static struct wire_lease lease_of(struct data *data, struct slot *slot, const struct peer *peer)
+static err_t lease_slot(struct data *data, struct slot *slot, const struct peer *peer, struct wire_lease *ret)
 {
     struct plan *plan = data->plan;
     const struct group *group = slot->group;
     const struct plan_task *task = &plan->tasks[group->task];
     const struct job_environment *env = &plan->spec.environments[task->environment];
+    struct span hint = {0};
+    if (slot->hinted) TRY(guide_hint(data, task, &hint));
     slot->state = SLOT_LEASED;
     slot->token = plan->next_token++;
     slot->deadline_ms = data_now_ms(data) + lease_ttl(env);
     (void)snprintf(slot->worker, sizeof slot->worker, "%s", peer->identity);
-    bool hinted = group->source == GROUP_DEMONSTRATION && shows_hint(plan, slot);
-    return (struct wire_lease){
+    *ret = (struct wire_lease){
         .episode = (uint64_t)slot->episode,
         .attempt = (uint64_t)slot->attempt,
         .token = (uint64_t)slot->token,
         .group = (uint64_t)group->id,
         .task = (uint64_t)task->id,
-        .source = span_text(plan_source_name(group->source)),
+        .source = span_text(plan_source_name(group->source == GROUP_FRESH && slot->hinted ? GROUP_HINTED : group->source)),
         .environment = (uint64_t)task->environment,
         .task_text = span_text(task->body),
-        .max_steps = (uint64_t)env->max_steps,
-        .hint = span_text(hinted ? task->hint : ""),
+        .max_steps = (uint64_t)group->max_steps,
+        .hint = hint,
         .seed = (uint64_t)plan_seed(plan, slot->episode, slot->attempt),
         .episode_seed = (uint64_t)plan_episode_seed(plan, slot->episode),
         .noise = plan->spec.warmstart.noise,
@@ -54,6 +55,7 @@ static struct wire_lease lease_of(struct data *data, struct slot *slot, const st
         .pin_version = group->pin_version,
         .ttl_ms = lease_ttl(env),
     };
+    return ERR_ok;
 }
 
 void grant_renew(struct data *data, const struct peer *worker)
@@ -75,8 +77,7 @@ static bool may_draw(void *ctx, size_t environment, uint64_t task)
     return !plan->tasks[plan->train[environment][task]].quarantined;
 }
 
-/* Writes a group's row with the turn. */
-static err_t note_group(struct data *data, struct group *group)
+err_t grant_note(struct data *data, struct group *group)
 {
     struct plan *plan = data->plan;
     const struct store_group row = {
@@ -88,6 +89,7 @@ static err_t note_group(struct data *data, struct group *group)
         .pin_version = group->pin_version,
         .min_version = group->min_version,
         .replaces = group->replaces,
+        .phase = group->phase,
     };
     bool good = true;
     WRITES_ADD(data->writes.groups, row, good);
@@ -114,9 +116,10 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
     group->refills = replaces ? replaces->refills : 0;
     /* by the version recorded, which may be about to be published: by the one published a group could be a version too old */
     group->min_version = admission_min_version(update, plan->spec.trainer.max_staleness, plan->version);
+    guide_balance(plan, group);
     plan->fresh++;
     if (replaces) plan->replacements++;
-    return note_group(data, group);
+    return grant_note(data, group);
 }
 
 err_t grant_replacement(struct data *data, const struct group *replaces)
@@ -131,11 +134,12 @@ err_t grant_pinned(struct data *data, enum group_source source, size_t task, int
 {
     struct group *group = NULL;
     TRY(plan_add_group(data->plan, &group, source, task, 1));
+    if (source == GROUP_DEMONSTRATION) group->slots[0].hinted = shows_hint(data->plan, &group->slots[0]);
     if (source == GROUP_EVALUATION)
         group->pin_version = version;
     else
         group->update_for = 0;
-    return note_group(data, group);
+    return grant_note(data, group);
 }
 
 /* Plans the next fresh group if admission allows one; false in *ret_more when not. */
@@ -153,8 +157,9 @@ static err_t next_slot(struct data *data, struct slot **ret)
     struct plan *plan = data->plan;
     *ret = plan_dequeue(plan, GROUP_EVALUATION);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_DEMONSTRATION);
-    if (*ret || plan->published < 0) return ERR_ok; /* fresh slots need weights */
-    *ret = plan_dequeue(plan, GROUP_FRESH);
+    if (*ret || plan->published < 0) return ERR_ok; /* the others need weights */
+    *ret = plan_dequeue(plan, GROUP_HINTED);
+    if (!*ret) *ret = plan_dequeue(plan, GROUP_FRESH);
     if (*ret) return ERR_ok;
     bool more = false;
     TRY(plan_next(data, &more));
@@ -171,7 +176,7 @@ static err_t grant_to(struct data *data, struct peer *peer)
         struct slot *slot = NULL;
         TRY(next_slot(data, &slot));
         if (!slot) break;
-        leases[count++] = lease_of(data, slot, peer);
+        TRY(lease_slot(data, slot, peer, &leases[count++]));
         bool fresh_row = !slot->written, good = true; /* an unwritten slot is inserted as leased */
         if (!fresh_row) WRITES_ADD(data->writes.leases, slot, good);
         if (!good) return ERR_memory;

@@ -6,7 +6,7 @@
 /* The bound of the leases, checked on what was played: holds whatever a worker did. */
 bool late_is_stale(const struct group *group)
 {
-    if (group->source != GROUP_FRESH) return false;
+    if (!plan_is_for_update(group->source)) return false;
     for (size_t i = 0; i < group->size; i++) {
         const struct slot *slot = &group->slots[i];
         if (slot->state == SLOT_DONE && slot->version_min >= 0 && slot->version_min < group->min_version) return true;
@@ -64,7 +64,7 @@ void late_mark(struct data *data)
     bool waited_for = is_waited_for(data, next);
     struct group *late = NULL;
     for (struct group *g = plan->groups; g; g = g->next) {
-        if (g->source != GROUP_FRESH || g->state != GROUP_OPEN || g->update_for != next) continue;
+        if (!plan_is_for_update(g->source) || g->state != GROUP_OPEN || g->update_for != next) continue;
         if (!waited_for)
             g->complete_ms = 0;
         else if (g->complete_ms == 0)

@@ -8,6 +8,86 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static err_t load_slot(struct data *data, const struct store_group *row, const struct store_episode *e, struct slot *slot)
+{
+    static const struct {
+        const char *name;
+        enum slot_state state;
+    } states[] = {{"leased", SLOT_LEASED}, {"done", SLOT_DONE}, {"void", SLOT_VOID}};
+    if (e->id != slot->episode) return err_set(ERR_conflict, "episode %lld is not where it should be", (long long)e->id);
+    slot->written = true;
+    slot->attempt = e->attempt;
+    slot->token = e->token;
+    slot->hinted = e->hinted;
+    slot->reward = e->reward;
+    slot->steps = e->steps;
+    slot->prompt_tokens = e->prompt_tokens;
+    slot->action_tokens = e->action_tokens;
+    slot->version_min = e->version_min;
+    for (size_t i = 0; i < e->turns_told; i++) slot->turns += e->turn_tokens[i] > 0;
+    if (e->turns_told == 0) slot->turns = (uint64_t)e->steps;
+    (void)snprintf(slot->worker, sizeof slot->worker, "%s", e->worker);
+    for (size_t f = 0; f < e->failure_count; f++) {
+        enum outcome outcome;
+        if (outcome_find(e->failures[f], &outcome)) slot->failures[outcome]++;
+    }
+    slot->deadline_ms = data_now_ms(data) + 60000;
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+        if (strcmp(e->state, states[i].name) == 0) slot->state = states[i].state;
+    }
+    size_t k = (size_t)slot->index;
+    if (k < row->advantage_count && !isnan(row->advantage[k])) {
+        slot->member = true;
+        slot->advantage = row->advantage[k];
+    }
+    if (strcmp(row->verdict, "measured") == 0) slot->member = slot->state == SLOT_DONE; /* demonstrations */
+    slot->group->done += slot->state == SLOT_DONE;
+    slot->group->voided += slot->state == SLOT_VOID;
+    return ERR_ok;
+}
+
+static err_t load_group(struct data *data, struct plan *plan, const struct store_group *row,
+                        const struct store_episode *episodes, size_t count)
+{
+    struct group *group = NULL;
+    enum group_source source = GROUP_FRESH;
+    int64_t next_group = plan->next_group, next_episode = plan->next_episode;
+    if ((size_t)row->size > count) return err_set(ERR_conflict, "group %lld lacks slots", (long long)row->id);
+    if (!plan_source_find(row->source, &source))
+        return err_set(ERR_conflict, "group %lld is of source %s", (long long)row->id, row->source);
+    plan->next_group = row->id;
+    plan->next_episode = episodes[0].id; /* a group's episodes are numbered in a row */
+    TRY(plan_add_group(plan, &group, source, (size_t)row->task, (size_t)row->size));
+    plan->next_group = next_group;
+    plan->next_episode = next_episode;
+    group->update_for = row->update_for;
+    group->pin_version = row->pin_version;
+    group->min_version = row->min_version;
+    group->replaces = row->replaces;
+    group->phase = row->phase;
+    group->max_steps = episodes[0].max_steps;
+    group->state = strcmp(row->state, "open") == 0 ? GROUP_OPEN : GROUP_CLOSED;
+    group->signal = strcmp(row->verdict, "signal") == 0;
+    group->replaced = strcmp(row->verdict, "hinted") == 0;
+    for (size_t k = 0; k < group->size; k++) TRY(load_slot(data, row, &episodes[k], &group->slots[k]));
+    return ERR_ok;
+}
+
+/* Groups that failed are held by the hinted ones in their places; without one they have no use any more. */
+static void hold_replaced(struct plan *plan)
+{
+    for (struct group *g = plan->groups, *next; g; g = next) {
+        next = g->next;
+        if (!g->replaced) continue;
+        struct group *hinted = plan->groups;
+        while (hinted && (hinted->source != GROUP_HINTED || hinted->replaces != g->id)) hinted = hinted->next;
+        if (hinted)
+            plan_hold_group(plan, g, hinted);
+        else
+            plan_remove_group(plan, g);
+    }
+}
+
 static err_t load_slots(struct data *data, struct plan *plan, const struct store_group *rows, size_t count)
 {
     int64_t *ids = arena_array(&data->arena, int64_t, count + 1);
@@ -16,61 +96,16 @@ static err_t load_slots(struct data *data, struct plan *plan, const struct store
     struct store_episode *episodes = NULL;
     size_t episode_count = 0, at = 0;
     TRY(store_episode_list(data->store, plan->job, ids, count, &data->arena, &episodes, &episode_count));
-    for (size_t i = 0; i < count; i++) {
-        struct group *group = NULL;
-        enum group_source source = GROUP_FRESH;
-        if (strcmp(rows[i].source, "demonstration") == 0) source = GROUP_DEMONSTRATION;
-        if (strcmp(rows[i].source, "evaluation") == 0) source = GROUP_EVALUATION;
-        int64_t next_group = plan->next_group, next_episode = plan->next_episode;
-        if (at + (size_t)rows[i].size > episode_count)
-            return err_set(ERR_conflict, "group %lld lacks slots", (long long)rows[i].id);
-        plan->next_group = rows[i].id;
-        plan->next_episode = episodes[at].id; /* a group's episodes are numbered in a row */
-        TRY(plan_add_group(plan, &group, source, (size_t)rows[i].task, (size_t)rows[i].size));
-        plan->next_group = next_group;
-        plan->next_episode = next_episode;
-        group->update_for = rows[i].update_for;
-        group->pin_version = rows[i].pin_version;
-        group->min_version = rows[i].min_version;
-        group->replaces = rows[i].replaces;
-        group->state = strcmp(rows[i].state, "open") == 0 ? GROUP_OPEN : GROUP_CLOSED;
-        group->signal = strcmp(rows[i].verdict, "signal") == 0;
-        for (size_t k = 0; k < group->size; k++, at++) {
-            struct slot *slot = &group->slots[k];
-            const struct store_episode *e = &episodes[at];
-            if (e->id != slot->episode)
-                return err_set(ERR_conflict, "episode %lld is not where it should be", (long long)e->id);
-            slot->written = true;
-            slot->attempt = e->attempt;
-            slot->token = e->token;
-            slot->reward = e->reward;
-            slot->prompt_tokens = e->prompt_tokens;
-            slot->action_tokens = e->action_tokens;
-            slot->version_min = e->version_min;
-            if (k < rows[i].advantage_count && !isnan(rows[i].advantage[k])) slot->advantage = rows[i].advantage[k];
-            (void)snprintf(slot->worker, sizeof slot->worker, "%s", e->worker);
-            for (size_t f = 0; f < e->failure_count; f++) {
-                enum outcome outcome;
-                if (outcome_find(e->failures[f], &outcome)) slot->failures[outcome]++;
-            }
-            slot->deadline_ms = data_now_ms(data) + 60000;
-            if (strcmp(e->state, "leased") == 0)
-                slot->state = SLOT_LEASED;
-            else if (strcmp(e->state, "done") == 0)
-                slot->state = SLOT_DONE;
-            else if (strcmp(e->state, "void") == 0)
-                slot->state = SLOT_VOID;
-            group->done += slot->state == SLOT_DONE;
-            group->voided += slot->state == SLOT_VOID;
-        }
-    }
+    for (size_t i = 0; i < count; at += (size_t)rows[i++].size)
+        TRY(load_group(data, plan, &rows[i], episodes + at, episode_count - at));
+    hold_replaced(plan);
     return ERR_ok;
 }
 
 /* Rebuilds the queues: plan_add_group queued every slot, but only pending ones belong there. */
 static void requeue(struct plan *plan)
 {
-    for (int source = 0; source < 3; source++) {
+    for (int source = 0; source < GROUP_SOURCES; source++) {
         struct queue *queue = &plan->pending[source];
         struct slot *slot = queue->first;
         *queue = (struct queue){0};
@@ -195,6 +230,7 @@ static err_t load(struct data *data)
     TRY(load_groups(data, plan));
     TRY(load_evaluations(data, plan));
     TRY(load_policy(data, plan));
+    TRY(method_load(data));
     plan->running = true;
     plan->started_ms = plan->moved_ms = data_now_ms(data);
     adopt_leases(data);

@@ -86,6 +86,7 @@ err_t plan_add_group(struct plan *plan, struct group **ret, enum group_source so
                             .pin_version = -1,
                             .min_version = -1,
                             .replaces = -1,
+                            .max_steps = plan->spec.environments[plan->tasks[task].environment].max_steps,
                             .next = plan->groups};
     plan->groups = group;
     for (size_t i = 0; i < size; i++) {
@@ -123,7 +124,8 @@ static void unqueue_group(struct plan *plan, const struct group *group)
     }
 }
 
-void plan_remove_group(struct plan *plan, struct group *group)
+/* Out of the list, the buckets and the queue. */
+static void detach(struct plan *plan, struct group *group)
 {
     for (struct group **at = &plan->groups; *at; at = &(*at)->next) {
         if (*at != group) continue;
@@ -140,11 +142,33 @@ void plan_remove_group(struct plan *plan, struct group *group)
             plan->slot_count--;
             break;
         }
-        plan->payload_bytes -= slot->payload.size;
-        free((void *)(uintptr_t)slot->payload.data);
     }
     if (queued) unqueue_group(plan, group);
+}
+
+void plan_drop_payloads(struct plan *plan, struct group *group)
+{
+    for (size_t i = 0; i < group->size; i++) {
+        struct slot *slot = &group->slots[i];
+        plan->payload_bytes -= slot->payload.size;
+        free((void *)(uintptr_t)slot->payload.data);
+        slot->payload = (struct span){0};
+    }
+}
+
+void plan_remove_group(struct plan *plan, struct group *group)
+{
+    detach(plan, group);
+    if (group->plain) plan_drop_payloads(plan, group->plain);
+    free(group->plain);
+    plan_drop_payloads(plan, group);
     free(group);
+}
+
+void plan_hold_group(struct plan *plan, struct group *plain, struct group *hinted)
+{
+    detach(plan, plain);
+    hinted->plain = plain;
 }
 
 struct slot *plan_slot(struct plan *plan, int64_t episode)
@@ -196,14 +220,33 @@ size_t plan_closed_for(const struct plan *plan, int64_t update)
 {
     size_t closed = 0;
     for (const struct group *g = plan->groups; g; g = g->next)
-        closed += g->source == GROUP_FRESH && g->update_for == update && g->state == GROUP_CLOSED;
+        closed += plan_is_for_update(g->source) && g->update_for == update && g->state == GROUP_CLOSED;
     return closed;
 }
 
+bool plan_is_for_update(enum group_source source)
+{
+    return source == GROUP_FRESH || source == GROUP_HINTED;
+}
+
+static const char *const sources[GROUP_SOURCES] = {
+    [GROUP_FRESH] = "fresh",   [GROUP_HINTED] = "hinted",         [GROUP_DEMONSTRATION] = "demonstration",
+    [GROUP_IMPORT] = "import", [GROUP_EVALUATION] = "evaluation", [GROUP_SCORE] = "score",
+};
+
 const char *plan_source_name(enum group_source source)
 {
-    static const char *const names[] = {"fresh", "demonstration", "evaluation"};
-    return names[source];
+    return sources[source];
+}
+
+bool plan_source_find(const char *name, enum group_source *ret)
+{
+    for (enum group_source s = 0; s < GROUP_SOURCES; s++) {
+        if (strcmp(sources[s], name) != 0) continue;
+        *ret = s;
+        return true;
+    }
+    return false;
 }
 
 int64_t plan_seed(const struct plan *plan, int64_t episode, int64_t attempt)

@@ -8,15 +8,25 @@
 
 #include "curation/curriculum.h"
 #include "curation/errors.h"
+#include "curation/replay_ratio.h"
 #include "rollout/outcome.h"
 #include "services/common/base/digest.h"
 #include "services/common/bus/bus.h"
 #include "services/common/job/job.h"
+#include "services/data/method.h"
 
 #define PLAN_PAYLOAD_BYTES ((size_t)256 << 20)
 
 enum slot_state { SLOT_PENDING, SLOT_LEASED, SLOT_DONE, SLOT_VOID };
-enum group_source { GROUP_FRESH, GROUP_DEMONSTRATION, GROUP_EVALUATION };
+enum group_source {
+    GROUP_FRESH,
+    GROUP_HINTED, /* in the place of a fresh one that failed */
+    GROUP_DEMONSTRATION,
+    GROUP_IMPORT,
+    GROUP_EVALUATION,
+    GROUP_SCORE,
+    GROUP_SOURCES
+};
 enum group_state { GROUP_OPEN, GROUP_CLOSED };
 
 struct group;
@@ -34,10 +44,13 @@ struct slot {
     char worker[BUS_PEER_BYTES];
     uint64_t deadline_ms;
     uint8_t failures[OUTCOME_COUNT]; /* attempts that ended so */
+    bool hinted; /* played with the task's hint */
+    bool member; /* once its group is closed: trained on, with `advantage` */
     enum outcome outcome;
     double reward;
     double advantage;
-    int64_t prompt_tokens, action_tokens, version_min;
+    int64_t steps, prompt_tokens, action_tokens, version_min;
+    uint64_t turns; /* with sampled tokens */
     struct span payload; /* owned; empty when it is only in the ledger */
     int64_t payload_raw;
 };
@@ -49,10 +62,14 @@ struct group {
     enum group_source source;
     enum group_state state;
     bool signal;
+    bool replaced; /* by a hinted group: only while the mirror is read */
     int64_t update_for, pin_version, min_version, replaces;
     uint64_t complete_ms; /* when all other groups of its update had closed; 0: not yet */
     size_t size, done, voided;
-    int refills; /* groups without signal that had this place before */
+    int refills;         /* groups without signal that had this place before */
+    int64_t max_steps;   /* of its leases */
+    int64_t phase;       /* WebRL */
+    struct group *plain; /* hinted: the failed group in whose place it stands; owned, and not in plan->groups */
     struct slot slots[];
 };
 
@@ -115,7 +132,7 @@ struct plan {
     struct group *groups;
     struct slot **buckets;
     size_t bucket_count, slot_count;
-    struct queue pending[3]; /* by group_source */
+    struct queue pending[GROUP_SOURCES];
     size_t payload_bytes;
     struct evaluation *evaluations;
     int64_t last_evaluated; /* newest version with an ended evaluation, -1 */
@@ -126,6 +143,8 @@ struct plan {
     const char *ending; /* reason, once no further update is handed out */
     bool end_said;      /* the trainer was told */
     struct batch_figures figures;
+    struct method_figures method_figures;
+    struct replay_ratio ratio;                  /* after the newest update recorded */
     uint64_t episodes, tokens, retried, voided; /* since this process started */
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;
@@ -145,7 +164,10 @@ err_t plan_set_spec(struct plan *plan, const char *text) MUST_USE;
 err_t plan_index_tasks(struct plan *plan) MUST_USE;
 /* A new group of pending, unwritten slots in its queue. */
 err_t plan_add_group(struct plan *plan, struct group **ret, enum group_source source, size_t task, size_t size) MUST_USE;
-void plan_remove_group(struct plan *plan, struct group *group);
+void plan_remove_group(struct plan *plan, struct group *group); /* and what it holds */
+/* Takes a closed group out of the plan's groups: it is kept with the hinted group in its place. */
+void plan_hold_group(struct plan *plan, struct group *plain, struct group *hinted);
+void plan_drop_payloads(struct plan *plan, struct group *group); /* they are in the ledger */
 struct slot *plan_slot(struct plan *plan, int64_t episode); /* NULL when it is not open here */
 void plan_queue(struct plan *plan, struct slot *slot, bool in_front);
 struct slot *plan_dequeue(struct plan *plan, enum group_source source); /* NULL when empty */
@@ -153,7 +175,10 @@ struct slot *plan_dequeue(struct plan *plan, enum group_source source); /* NULL 
 void plan_keep_payload(struct plan *plan, struct slot *slot, struct span payload, int64_t raw);
 /* Groups of an update that are closed. */
 size_t plan_closed_for(const struct plan *plan, int64_t update);
+/* Does an update consume groups of this source? */
+bool plan_is_for_update(enum group_source source);
 const char *plan_source_name(enum group_source source);
+bool plan_source_find(const char *name, enum group_source *ret);
 /* The sampling seed of an attempt, and the environment's seed of an episode. Both fit a bigint. */
 int64_t plan_seed(const struct plan *plan, int64_t episode, int64_t attempt);
 int64_t plan_episode_seed(const struct plan *plan, int64_t episode);

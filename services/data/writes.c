@@ -41,7 +41,7 @@ bool writes_any(const struct writes *writes)
            writes->closes.count || writes->decisions.count;
 }
 
-static struct store_episode row_of(const struct slot *slot, int64_t max_steps)
+static struct store_episode row_of(const struct plan *plan, const struct slot *slot)
 {
     return (struct store_episode){.id = slot->episode,
                                   .group = slot->group->id,
@@ -50,7 +50,9 @@ static struct store_episode row_of(const struct slot *slot, int64_t max_steps)
                                   .attempt = slot->attempt,
                                   .token = slot->token,
                                   .worker = slot->worker,
-                                  .max_steps = max_steps};
+                                  .seed = plan_seed(plan, slot->episode, slot->attempt),
+                                  .max_steps = slot->group->max_steps,
+                                  .hinted = slot->hinted};
 }
 
 /* Slots of new groups, leased or not, and leases of slots that were written before. */
@@ -62,20 +64,14 @@ static err_t flush_slots(struct writes *writes, struct store *store, const struc
     if (!rows) return ERR_memory;
     for (size_t g = 0; g < writes->new_groups.count; g++) {
         struct group *group = writes->new_groups.rows[g];
-        const struct job_environment *env = &plan->spec.environments[plan->tasks[group->task].environment];
         for (size_t i = 0; i < group->size; i++) {
-            rows[n] = row_of(&group->slots[i], env->max_steps);
-            rows[n++].seed = plan_seed(plan, group->slots[i].episode, group->slots[i].attempt);
+            rows[n++] = row_of(plan, &group->slots[i]);
             group->slots[i].written = true;
         }
     }
     if (n) TRY(store_episode_insert(store, plan->job, rows, n));
     size_t leased = 0;
-    for (size_t i = 0; i < writes->leases.count; i++) {
-        const struct slot *slot = writes->leases.rows[i];
-        rows[n + leased] = row_of(slot, 1);
-        rows[n + leased++].seed = plan_seed(plan, slot->episode, slot->attempt);
-    }
+    for (size_t i = 0; i < writes->leases.count; i++) rows[n + leased++] = row_of(plan, writes->leases.rows[i]);
     return leased ? store_episode_lease(store, plan->job, rows + n, leased) : ERR_ok;
 }
 

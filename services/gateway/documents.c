@@ -81,6 +81,7 @@ static const struct {
 } figures[] = {
 #define FIGURE(name, doc) {#name, doc},
 #include "services/data/figures.def"
+#include "services/data/method_figures.def"
 #include "trainer/diagnostics.def"
 #undef FIGURE
 };

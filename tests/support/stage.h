@@ -38,7 +38,8 @@ struct lease {
 struct batch {
     int64_t lineage, update;
     char kind[16];
-    uint64_t norm_tokens, groups, no_signal_groups;
+    uint64_t norm_tokens, groups, no_signal_groups, extra_passes;
+    bool discarded;
     size_t count;
     uint64_t episode[STAGE_MEMBERS], group[STAGE_MEMBERS], payload[STAGE_MEMBERS]; /* a sum of the payload's bytes */
     double advantage[STAGE_MEMBERS];
@@ -68,6 +69,7 @@ struct peer {
     size_t batch_count;
     int64_t asked; /* the update of an open batch request, -1 */
     int64_t applied_ack, committed_ack;
+    int64_t version; /* trainer: after the newest update it told */
     uint64_t policy_acks;
     uint64_t answers, answer_job;
     bool answer_created;
@@ -149,6 +151,9 @@ bool trainer_has(const struct peer *trainer, int64_t update);
 const struct batch *trainer_batch(const struct peer *trainer, int64_t update); /* the newest of it */
 const struct batch *trainer_fetch(struct peer *trainer, int64_t update);       /* asks until the answer comes */
 void trainer_say_done(struct peer *trainer, int64_t update, int64_t lineage, const char *outcome, int64_t version);
+/* The same with figures; waits until it is acknowledged. Updates that are not applied keep the version before. */
+void trainer_tell(struct peer *trainer, int64_t update, const char *outcome, const struct wire_counter *figures,
+                  size_t count);
 void trainer_apply(struct peer *trainer, int64_t update);
 void trainer_publish(struct peer *trainer, int64_t version);
 void trainer_commit(struct peer *trainer, int64_t version);
@@ -159,6 +164,7 @@ void batch_same(const struct batch *a, const struct batch *b); /* or the test fa
 struct stage_job {
     int tasks, group_size, groups, updates, staleness, evaluated;
     const char *trainer; /* further keys of /trainer, each after a comma */
+    const char *more;    /* further keys of the job, likewise */
 };
 
 extern const struct stage_job STAGE_SMALL; /* two groups of four, two updates, on policy */

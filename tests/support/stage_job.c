@@ -14,9 +14,9 @@ int64_t stage_submit(struct peer *gateway, const struct stage_job *job, const ch
                    " \"policy\": {\"init\": {\"preset\": \"tiny-0.1m\"}, \"warmstart\": null},"
                    " \"rollout\": {\"group_size\": %d},"
                    " \"trainer\": {\"groups_per_update\": %d, \"updates\": %d, \"max_staleness\": %d%s},"
-                   " \"evaluation\": {\"every\": 0, \"episodes\": %d}}",
+                   " \"evaluation\": {\"every\": 0, \"episodes\": %d}%s}",
                    job->tasks, job->group_size, job->groups, job->updates, job->staleness, job->trainer ? job->trainer : "",
-                   job->evaluated);
+                   job->evaluated, job->more ? job->more : "");
     const struct wire_job_submit message = {
         .request = 1, .remaining_ms = 10000, .idempotency_key = span_text(key), .spec = span_text(spec)};
     uint64_t before = gateway->answers;
@@ -62,25 +62,38 @@ const struct batch *trainer_fetch(struct peer *trainer, int64_t update)
     return batch;
 }
 
-void trainer_say_done(struct peer *trainer, int64_t update, int64_t lineage, const char *outcome, int64_t version)
+static void say_done(struct peer *trainer, int64_t update, int64_t lineage, const char *outcome, int64_t version,
+                     const struct wire_counter *figures, size_t count)
 {
-    const struct wire_counter metric = {span_text("loss"), 0.5};
     const struct wire_update_done done = {.job = trainer->job,
                                           .lineage = lineage,
                                           .update = update,
                                           .outcome = span_text(outcome),
                                           .version = version,
                                           .digest = span_text(STAGE_DIGEST),
-                                          .metrics = &metric,
-                                          .metrics_count = 1};
+                                          .metrics = figures,
+                                          .metrics_count = count};
     peer_send(trainer, WIRE_update_done, &done);
+}
+
+static const struct wire_counter LOSS = {{(const uint8_t *)"loss", 4}, 0.5};
+
+void trainer_say_done(struct peer *trainer, int64_t update, int64_t lineage, const char *outcome, int64_t version)
+{
+    say_done(trainer, update, lineage, outcome, version, &LOSS, 1);
+}
+
+void trainer_tell(struct peer *trainer, int64_t update, const char *outcome, const struct wire_counter *figures, size_t count)
+{
+    trainer->applied_ack = -1;
+    if (strcmp(outcome, "applied") == 0) trainer->version = update;
+    say_done(trainer, update, trainer->lineage, outcome, trainer->version, figures, count);
+    WAIT_FOR(trainer->applied_ack == update);
 }
 
 void trainer_apply(struct peer *trainer, int64_t update)
 {
-    trainer->applied_ack = -1;
-    trainer_say_done(trainer, update, trainer->lineage, "applied", update);
-    WAIT_FOR(trainer->applied_ack == update);
+    trainer_tell(trainer, update, "applied", &LOSS, 1);
 }
 
 void trainer_publish(struct peer *trainer, int64_t version)

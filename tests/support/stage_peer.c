@@ -209,6 +209,8 @@ static void hear_batch(struct peer *peer, const struct wire_batch *from)
                          .norm_tokens = from->norm_tokens,
                          .groups = from->groups,
                          .no_signal_groups = from->no_signal_groups,
+                         .extra_passes = from->extra_passes,
+                         .discarded = from->discarded,
                          .count = from->members_count};
     peer_keep(to->kind, sizeof to->kind, from->kind);
     for (size_t i = 0; i < from->members_count; i++) {

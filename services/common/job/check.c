@@ -116,7 +116,6 @@ static void check_missing(struct job_reader *reader, const struct job_spec *spec
         {spec->dart.on, "/curation/dart"},
         {spec->guide.on, "/curation/guide"},
         {spec->webrl.on, "/curation/webrl"},
-        {spec->replay_ratio.on, "/curation/replay_ratio"},
         {spec->curriculum.kind == JOB_CURRICULUM_SUCCESS_BAND, "/curriculum/kind"},
         {spec->curriculum.kind == JOB_CURRICULUM_ADCL, "/curriculum/kind"},
         {spec->curriculum.kind == JOB_CURRICULUM_GAIN_RL, "/curriculum/kind"},
@@ -139,6 +138,7 @@ void job_check(struct job_reader *reader, const struct job_spec *spec)
     check_shares(reader, spec);
     check_evaluation(reader, spec);
     check_missing(reader, spec);
+    job_check_methods(reader, spec);
     if (spec->rollout.max_new_tokens >= spec->rollout.max_context)
         job_problem(reader, "/rollout/max_new_tokens", "is %lld; an episode has at most %lld tokens (max_context)",
                     (long long)spec->rollout.max_new_tokens, (long long)spec->rollout.max_context);

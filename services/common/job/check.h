@@ -5,5 +5,7 @@
 #include "services/common/job/reader.h"
 
 void job_check(struct job_reader *reader, const struct job_spec *spec);
+/* Those of the methods (check_methods.c). */
+void job_check_methods(struct job_reader *reader, const struct job_spec *spec);
 
 #endif

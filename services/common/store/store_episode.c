@@ -8,11 +8,13 @@ static const struct store_statement statements[] = {
     [INSERT] = {.name = "episode_insert",
                 .doc = "planned slots, one set",
                 .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT4_ARRAY, STORE_TEXT_ARRAY,
-                           STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_INT8_ARRAY, STORE_INT4_ARRAY},
-                .text = "INSERT INTO episode (job, id, group_id, slot, state, token, worker, seed, max_steps, leased_at)"
-                        " SELECT $1, u.*, CASE WHEN u.state = 'leased' THEN now() END"
-                        " FROM unnest($2, $3, $4, $5, $6, $7, $8, $9)"
-                        " AS u(id, group_id, slot, state, token, worker, seed, max_steps)"},
+                           STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_INT8_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY,
+                           STORE_TEXT_ARRAY},
+                .text = "INSERT INTO episode (job, id, group_id, slot, state, token, worker, seed, max_steps, hinted, script,"
+                        " leased_at) SELECT $1, u.id, u.group_id, u.slot, u.state, u.token, u.worker, u.seed, u.max_steps,"
+                        " u.hinted = 1, u.script, CASE WHEN u.state = 'leased' THEN now() END"
+                        " FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+                        " AS u(id, group_id, slot, state, token, worker, seed, max_steps, hinted, script)"},
     [LEASE] = {.name = "episode_lease",
                .doc = "pending slots that are leased, one set",
                .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT4_ARRAY, STORE_INT8_ARRAY, STORE_TEXT_ARRAY,
@@ -23,21 +25,23 @@ static const struct store_statement statements[] = {
                        " WHERE e.job = $1 AND e.id = u.id AND e.state = 'pending'"},
     [END] =
         {.name = "episode_end",
-         .doc = "ends of attempts, one set; turn entropies of all in one array, cut by lo and hi",
+         .doc = "ends of attempts, one set; entropies and tokens of all turns in an array each, cut by lo and hi",
          .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_TEXT_ARRAY, STORE_INT4_ARRAY,
                     STORE_FLOAT8_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY, STORE_INT8_ARRAY,
                     STORE_INT8_ARRAY, STORE_FLOAT4_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY, STORE_FLOAT4_ARRAY,
-                    STORE_FLOAT4_ARRAY, STORE_TEXT_ARRAY},
+                    STORE_FLOAT4_ARRAY, STORE_TEXT_ARRAY, STORE_FLOAT4_ARRAY, STORE_INT4_ARRAY, STORE_FLOAT8_ARRAY,
+                    STORE_TEXT_ARRAY},
          .text =
              "UPDATE episode e SET state = u.state, outcome = u.outcome, ended_at = now(),"
              " failures = CASE WHEN u.failed = 1 THEN e.failures || u.outcome ELSE e.failures END,"
              " attempt = e.attempt + CASE WHEN u.state = 'pending' THEN 1 ELSE 0 END,"
              " reward = u.reward, steps = u.steps, prompt_tokens = u.prompt, action_tokens = u.action,"
              " version_min = u.vmin, version_max = u.vmax, turn_entropy = CASE WHEN u.hi >= u.lo THEN ($13)[u.lo:u.hi] END,"
-             " engine_ms = u.engine_ms, env_ms = u.env_ms, error = u.error"
-             " FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16, $17, $18)"
+             " turn_tokens = CASE WHEN u.hi >= u.lo AND u.told = 1 THEN ($19)[u.lo:u.hi] END,"
+             " engine_ms = u.engine_ms, env_ms = u.env_ms, error = u.error, verified = u.verified, scores = u.scores::jsonb"
+             " FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16, $17, $18, $20, $21, $22)"
              " AS u(id, token, state, outcome, failed, reward, steps, prompt, action, vmin, vmax, lo, hi, engine_ms,"
-             " env_ms, error)"
+             " env_ms, error, told, verified, scores)"
              " WHERE e.job = $1 AND e.id = u.id AND e.token = u.token AND e.state = 'leased'"},
     [PAYLOAD] = {.name = "episode_payload",
                  .doc = "payloads of done episodes, one set",
@@ -48,11 +52,11 @@ static const struct store_statement statements[] = {
               .params = {STORE_INT8, STORE_INT8_ARRAY},
               .columns = {STORE_INT8, STORE_INT8, STORE_INT4, STORE_TEXT, STORE_INT4, STORE_INT8, STORE_TEXT, STORE_INT8,
                           STORE_INT4, STORE_TEXT, STORE_TEXT_ARRAY, STORE_FLOAT8, STORE_INT4, STORE_INT4, STORE_INT4,
-                          STORE_INT8},
+                          STORE_INT8, STORE_BOOL, STORE_TEXT, STORE_FLOAT4_ARRAY, STORE_FLOAT4_ARRAY},
               .text =
                   "SELECT id, group_id, slot, state, attempt, token, coalesce(worker, ''), seed, max_steps,"
-                  " coalesce(outcome, ''), failures, reward, steps, prompt_tokens, action_tokens, coalesce(version_min, -1)"
-                  " FROM episode WHERE job = $1 AND group_id = ANY ($2) ORDER BY group_id, slot"},
+                  " coalesce(outcome, ''), failures, reward, steps, prompt_tokens, action_tokens, coalesce(version_min, -1),"
+                  " hinted, coalesce(script, ''), turn_entropy, turn_tokens FROM episode WHERE job = $1 AND group_id = ANY ($2) ORDER BY group_id, slot"},
     [READ] = {.name = "payload_read",
               .doc = "payloads in the order of the ids",
               .params = {STORE_INT8, STORE_INT8_ARRAY},
@@ -66,11 +70,11 @@ const struct store_table store_episode_table = {"episode", statements, sizeof st
 err_t store_episode_insert(struct store *store, int64_t job, const struct store_episode *episodes, size_t count)
 {
     AUTO(arena) arena = {0};
-    int64_t *ints = arena_array(&arena, int64_t, 6 * count);
-    const char **texts = arena_array(&arena, const char *, 2 * count);
+    int64_t *ints = arena_array(&arena, int64_t, 7 * count);
+    const char **texts = arena_array(&arena, const char *, 3 * count);
     if (!ints || !texts) return ERR_memory;
     int64_t *ids = ints, *groups = ints + count, *slots = ints + 2 * count, *tokens = ints + 3 * count;
-    int64_t *seeds = ints + 4 * count, *steps = ints + 5 * count;
+    int64_t *seeds = ints + 4 * count, *steps = ints + 5 * count, *hinted = ints + 6 * count;
     for (size_t i = 0; i < count; i++) {
         const struct store_episode *e = &episodes[i];
         ids[i] = e->id;
@@ -81,6 +85,8 @@ err_t store_episode_insert(struct store *store, int64_t job, const struct store_
         texts[count + i] = e->leased ? e->worker : NULL;
         seeds[i] = e->seed;
         steps[i] = e->max_steps;
+        hinted[i] = e->hinted;
+        texts[2 * count + i] = e->script && *e->script ? e->script : NULL;
     }
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[INSERT]);
@@ -93,6 +99,8 @@ err_t store_episode_insert(struct store *store, int64_t job, const struct store_
     store_put_texts(&args, texts + count, count);
     store_put_ints(&args, seeds, NULL, count);
     store_put_ints(&args, steps, NULL, count);
+    store_put_ints(&args, hinted, NULL, count);
+    store_put_texts(&args, texts + 2 * count, count);
     return store_run(store, &args, NULL);
 }
 
@@ -130,42 +138,27 @@ err_t store_episode_lease(struct store *store, int64_t job, const struct store_e
 
 /* the end's columns as arrays */
 struct end_columns {
-    int64_t *ids, *tokens, *failed, *steps, *prompt, *action, *vmin, *vmax, *lo, *hi;
-    double *reward, *entropy, *engine_ms, *env_ms;
-    bool *no_reward, *no_vmin, *no_vmax;
-    const char **state, **outcome, **error;
+    int64_t *ids, *tokens, *failed, *steps, *prompt, *action, *vmin, *vmax, *lo, *hi, *told;
+    double *reward, *engine_ms, *env_ms, *verified, *entropy, *turn_tokens;
+    bool *no_reward, *no_vmin, *no_vmax, *no_verified;
+    const char **state, **outcome, **error, **scores;
 };
 
-static bool end_columns_take(struct end_columns *c, struct arena *arena, size_t count, size_t turns)
+static bool end_columns_take(struct end_columns *c, struct arena *arena, size_t n, size_t turns)
 {
-    int64_t *ints = arena_array(arena, int64_t, 10 * count);
-    double *reals = arena_array(arena, double, 3 * count + turns);
-    bool *flags = arena_array(arena, bool, 3 * count);
-    const char **texts = arena_array(arena, const char *, 3 * count);
-    if (!ints || !reals || !flags || !texts) return false;
-    *c = (struct end_columns){
-        ints,
-        ints + count,
-        ints + 2 * count,
-        ints + 3 * count,
-        ints + 4 * count,
-        ints + 5 * count,
-        ints + 6 * count,
-        ints + 7 * count,
-        ints + 8 * count,
-        ints + 9 * count,
-        reals,
-        reals + 3 * count,
-        reals + count,
-        reals + 2 * count,
-        flags,
-        flags + count,
-        flags + 2 * count,
-        texts,
-        texts + count,
-        texts + 2 * count,
-    };
-    return true;
+    int64_t **const ints[] = {&c->ids,    &c->tokens, &c->failed, &c->steps, &c->prompt, &c->action,
+                              &c->vmin,   &c->vmax,   &c->lo,     &c->hi,    &c->told};
+    double **const reals[] = {&c->reward, &c->engine_ms, &c->env_ms, &c->verified};
+    bool **const flags[] = {&c->no_reward, &c->no_vmin, &c->no_vmax, &c->no_verified};
+    const char ***const texts[] = {&c->state, &c->outcome, &c->error, &c->scores};
+    bool good = true;
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) good &= (*ints[i] = arena_array(arena, int64_t, n)) != NULL;
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) good &= (*reals[i] = arena_array(arena, double, n)) != NULL;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) good &= (*flags[i] = arena_array(arena, bool, n)) != NULL;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) good &= (*texts[i] = arena_array(arena, const char *, n)) != NULL;
+    c->entropy = arena_array(arena, double, turns + 1);
+    c->turn_tokens = arena_array(arena, double, turns + 1);
+    return good && c->entropy && c->turn_tokens;
 }
 
 static void end_columns_set(struct end_columns *c, size_t i, const struct store_episode_end *end, size_t *turn)
@@ -187,8 +180,15 @@ static void end_columns_set(struct end_columns *c, size_t i, const struct store_
     c->state[i] = end->state;
     c->outcome[i] = end->outcome;
     c->error[i] = end->error[0] ? end->error : NULL;
+    c->verified[i] = end->verified;
+    c->no_verified[i] = !end->judged;
+    c->scores[i] = end->scores;
+    c->told[i] = end->turn_tokens != NULL;
     c->lo[i] = (int64_t)*turn + 1;
-    for (size_t t = 0; t < end->turns; t++) c->entropy[(*turn)++] = (double)end->turn_entropy[t];
+    for (size_t t = 0; t < end->turns; t++) {
+        c->turn_tokens[*turn] = end->turn_tokens ? (double)end->turn_tokens[t] : 0;
+        c->entropy[(*turn)++] = (double)end->turn_entropy[t];
+    }
     c->hi[i] = (int64_t)*turn;
 }
 
@@ -243,6 +243,10 @@ err_t store_episode_end(struct store *store, int64_t job, const struct store_epi
     store_put_floats(&args, c.engine_ms, NULL, count);
     store_put_floats(&args, c.env_ms, NULL, count);
     store_put_texts(&args, c.error, count);
+    store_put_floats(&args, c.turn_tokens, NULL, turn);
+    store_put_ints(&args, c.told, NULL, count);
+    store_put_floats(&args, c.verified, c.no_verified, count);
+    store_put_texts(&args, c.scores, count);
     AUTO(store_rows) rows = {0};
     TRY(store_run(store, &args, &rows));
     TRY(all_changed(&rows, count, "leased under their token"));
@@ -279,9 +283,13 @@ err_t store_episode_list(struct store *store, int64_t job, const int64_t *groups
             .prompt_tokens = store_get_int(&rows, i, 13),
             .action_tokens = store_get_int(&rows, i, 14),
             .version_min = store_get_int(&rows, i, 15),
+            .hinted = store_get_bool(&rows, i, 16),
+            .script = arena_text(arena, store_get_span(&rows, i, 17)),
         };
-        if (!e->state || !e->worker || !e->outcome) return ERR_memory;
+        if (!e->state || !e->worker || !e->outcome || !e->script) return ERR_memory;
         TRY(store_get_spans(&rows, i, 10, arena, &e->failures, &e->failure_count));
+        TRY(store_get_floats(&rows, i, 18, arena, &e->turn_entropy, NULL, &e->turns));
+        TRY(store_get_floats(&rows, i, 19, arena, &e->turn_tokens, NULL, &e->turns_told));
     }
     *ret = episodes;
     *ret_count = n;

@@ -15,6 +15,8 @@ struct store_episode {
     const char *worker; /* "" while it was never leased */
     int64_t seed;
     int64_t max_steps;
+    bool hinted;
+    const char *script; /* actions to play, one a line; NULL or "" without */
     /* read back only */
     const char *state;
     const char *outcome; /* "" for none */
@@ -23,6 +25,8 @@ struct store_episode {
     double reward;
     int64_t steps, prompt_tokens, action_tokens;
     int64_t version_min;
+    double *turn_entropy, *turn_tokens; /* [turns], [turns_told]: 0 where none were told */
+    size_t turns, turns_told;
 };
 
 /* An attempt that ended. */
@@ -35,8 +39,11 @@ struct store_episode_end {
     double reward; /* of done */
     int64_t steps, prompt_tokens, action_tokens;
     int64_t version_min, version_max; /* -1: none */
-    const float *turn_entropy;
+    const float *turn_entropy, *turn_tokens; /* [turns]; tokens may be NULL: not told */
     size_t turns;
+    bool judged;        /* the reward is a judge's, and `verified` the environment's own */
+    double verified;
+    const char *scores; /* JSON object; NULL: nothing was measured */
     double engine_ms, env_ms;
     struct span payload; /* empty: none is stored */
     int64_t payload_raw;

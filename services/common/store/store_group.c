@@ -4,33 +4,38 @@
 
 #include <math.h>
 
-enum { INSERT, CLOSE, LIST, COUNTS, DRAWN, ABANDON_EPISODES, ABANDON_GROUPS, DROP_EPISODES, DROP_GROUP };
+enum { INSERT, CLOSE, SHARE, LIST, COUNTS, DRAWN, ABANDON_EPISODES, ABANDON_GROUPS, DROP_EPISODES, DROP_GROUP };
 
 static const struct store_statement statements[] = {
     [INSERT] = {.name = "group_insert",
                 .doc = "planned groups, one set",
                 .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_INT4_ARRAY,
-                           STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY},
+                           STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT4_ARRAY},
                 .text =
-                    "INSERT INTO episode_group (job, id, task, source, size, update_for, pin_version, min_version, replaces)"
-                    " SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9)"},
+                    "INSERT INTO episode_group (job, id, task, source, size, update_for, pin_version, min_version, replaces,"
+                    " phase) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10)"},
     [CLOSE] = {.name = "group_close",
                .doc = "closed groups, one set; advantages of all groups in one array, cut by lo and hi",
                .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_TEXT_ARRAY, STORE_INT4_ARRAY,
-                          STORE_FLOAT8_ARRAY, STORE_FLOAT8_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY},
+                          STORE_FLOAT8_ARRAY, STORE_FLOAT8_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY, STORE_INT8_ARRAY},
                .text = "UPDATE episode_group g SET state = u.state, verdict = u.verdict, done = u.done,"
                        " reward_sum = u.reward_sum, advantage = CASE WHEN u.hi >= u.lo THEN ($7)[u.lo:u.hi] END,"
-                       " closed_at = now() FROM unnest($2, $3, $4, $5, $6, $8, $9)"
-                       " AS u(id, state, verdict, done, reward_sum, lo, hi)"
+                       " pool = u.pool, closed_at = now() FROM unnest($2, $3, $4, $5, $6, $8, $9, $10)"
+                       " AS u(id, state, verdict, done, reward_sum, lo, hi, pool)"
                        " WHERE g.job = $1 AND g.id = u.id AND g.state = 'open'"},
+    [SHARE] = {.name = "group_share",
+               .doc = "advantages of a group whose episodes fill up the hinted group in its place",
+               .params = {STORE_INT8, STORE_INT8, STORE_FLOAT8_ARRAY},
+               .text = "UPDATE episode_group SET advantage = $3 WHERE job = $1 AND id = $2 AND verdict = 'hinted'"},
     [LIST] = {.name = "group_list",
               .doc = "groups that are not consumed yet",
               .params = {STORE_INT8, STORE_INT8},
               .columns = {STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT4, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8,
-                          STORE_TEXT, STORE_TEXT, STORE_FLOAT8_ARRAY},
+                          STORE_TEXT, STORE_TEXT, STORE_FLOAT8_ARRAY, STORE_INT4, STORE_INT8},
               .text = "SELECT id, task, source, size, coalesce(update_for, -1), coalesce(pin_version, -1), min_version,"
-                      " coalesce(replaces, -1), state, coalesce(verdict, ''), advantage FROM episode_group WHERE job = $1 AND"
-                      " (state = 'open' OR (state = 'closed' AND verdict IN ('signal', 'no_signal') AND update_for > $2)"
+                      " coalesce(replaces, -1), state, coalesce(verdict, ''), advantage, phase, coalesce(pool, -1)"
+                      " FROM episode_group WHERE job = $1 AND (state = 'open'"
+                      "  OR (state = 'closed' AND verdict IN ('signal', 'no_signal', 'hinted') AND update_for > $2)"
                       "  OR (state = 'closed' AND source = 'demonstration' AND $2 < 0)) ORDER BY id"},
     [COUNTS] = {.name = "group_counts",
                 .doc = "the counters that the mirror goes on from",
@@ -81,12 +86,13 @@ const struct store_table store_group_table = {"group", statements, sizeof statem
 err_t store_group_insert(struct store *store, int64_t job, const struct store_group *groups, size_t count)
 {
     AUTO(arena) arena = {0};
-    int64_t *ints = arena_array(&arena, int64_t, 7 * count);
+    int64_t *ints = arena_array(&arena, int64_t, 8 * count);
     bool *nulls = arena_array(&arena, bool, 3 * count);
     const char **sources = arena_array(&arena, const char *, count);
     if (!ints || !nulls || !sources) return ERR_memory;
     int64_t *ids = ints, *tasks = ints + count, *sizes = ints + 2 * count, *updates = ints + 3 * count;
     int64_t *pins = ints + 4 * count, *mins = ints + 5 * count, *replaces = ints + 6 * count;
+    int64_t *phases = ints + 7 * count;
     for (size_t i = 0; i < count; i++) {
         const struct store_group *g = &groups[i];
         ids[i] = g->id;
@@ -97,6 +103,7 @@ err_t store_group_insert(struct store *store, int64_t job, const struct store_gr
         pins[i] = g->pin_version;
         mins[i] = g->min_version;
         replaces[i] = g->replaces;
+        phases[i] = g->phase;
         nulls[i] = g->update_for < 0;
         nulls[count + i] = g->pin_version < 0;
         nulls[2 * count + i] = g->replaces < 0;
@@ -112,6 +119,7 @@ err_t store_group_insert(struct store *store, int64_t job, const struct store_gr
     store_put_ints(&args, pins, nulls + count, count);
     store_put_ints(&args, mins, NULL, count);
     store_put_ints(&args, replaces, nulls + 2 * count, count);
+    store_put_ints(&args, phases, NULL, count);
     return store_run(store, &args, NULL);
 }
 
@@ -119,13 +127,15 @@ err_t store_group_close(struct store *store, int64_t job, const struct store_gro
 {
     AUTO(arena) arena = {0};
     size_t all = 0;
-    for (size_t i = 0; i < count; i++) all += groups[i].advantage ? groups[i].size : 0;
-    int64_t *ints = arena_array(&arena, int64_t, 4 * count);
+    for (size_t i = 0; i < count; i++) all += groups[i].advantage ? groups[i].advantage_count : 0;
+    int64_t *ints = arena_array(&arena, int64_t, 5 * count);
     double *sums = arena_array(&arena, double, count + all);
-    bool *nulls = arena_array(&arena, bool, all + 1);
+    bool *nulls = arena_array(&arena, bool, all + count);
     const char **texts = arena_array(&arena, const char *, 2 * count);
     if (!ints || !sums || !nulls || !texts) return ERR_memory;
     int64_t *ids = ints, *done = ints + count, *lo = ints + 2 * count, *hi = ints + 3 * count;
+    int64_t *pool = ints + 4 * count;
+    bool *no_pool = nulls + all;
     double *advantage = sums + count;
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
@@ -136,11 +146,13 @@ err_t store_group_close(struct store *store, int64_t job, const struct store_gro
         done[i] = g->done;
         sums[i] = g->reward_sum;
         lo[i] = (int64_t)at + 1;
-        for (size_t k = 0; g->advantage && k < g->size; k++) {
+        for (size_t k = 0; g->advantage && k < g->advantage_count; k++) {
             nulls[at] = isnan(g->advantage[k]);
             advantage[at++] = g->advantage[k];
         }
         hi[i] = (int64_t)at;
+        pool[i] = g->pool;
+        no_pool[i] = g->pool < 0;
     }
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[CLOSE]);
@@ -153,10 +165,25 @@ err_t store_group_close(struct store *store, int64_t job, const struct store_gro
     store_put_floats(&args, advantage, nulls, at);
     store_put_ints(&args, lo, NULL, count);
     store_put_ints(&args, hi, NULL, count);
+    store_put_ints(&args, pool, no_pool, count);
     AUTO(store_rows) rows = {0};
     TRY(store_run(store, &args, &rows));
     if (store_affected(&rows) == count) return ERR_ok;
     return err_set(ERR_conflict, "%zu of %zu groups were open", store_affected(&rows), count);
+}
+
+err_t store_group_share(struct store *store, int64_t job, int64_t group, const double *advantage, size_t count)
+{
+    AUTO(arena) arena = {0};
+    bool *nulls = arena_array(&arena, bool, count + 1);
+    if (!nulls) return ERR_memory;
+    for (size_t i = 0; i < count; i++) nulls[i] = isnan(advantage[i]);
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[SHARE]);
+    store_put_int(&args, job);
+    store_put_int(&args, group);
+    store_put_floats(&args, advantage, nulls, count);
+    return store_run(store, &args, NULL);
 }
 
 err_t store_group_list(struct store *store, int64_t job, int64_t updates_done, struct arena *arena, struct store_group **ret,
@@ -184,6 +211,8 @@ err_t store_group_list(struct store *store, int64_t job, int64_t updates_done, s
             .replaces = store_get_int(&rows, i, 7),
             .state = arena_text(arena, store_get_span(&rows, i, 8)),
             .verdict = arena_text(arena, store_get_span(&rows, i, 9)),
+            .phase = store_get_int(&rows, i, 11),
+            .pool = store_get_int(&rows, i, 12),
         };
         if (!groups[i].source || !groups[i].state || !groups[i].verdict) return ERR_memory;
         TRY(store_get_floats(&rows, i, 10, arena, &advantage, NULL, &groups[i].advantage_count));

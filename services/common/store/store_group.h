@@ -7,32 +7,37 @@
 struct store_group {
     int64_t id;
     int64_t task;
-    const char *source; /* fresh | demonstration | evaluation */
+    const char *source; /* fresh | hinted | demonstration | import | evaluation | score */
     int64_t size;
     int64_t update_for;  /* -1: none */
     int64_t pin_version; /* -1: none */
     int64_t min_version;
     int64_t replaces;        /* -1: none */
+    int64_t phase;           /* WebRL */
+    int64_t pool;            /* the episode that saved it, -1: none; read only */
     const char *state;       /* read only */
     const char *verdict;     /* read only, "" while open */
-    const double *advantage; /* by slot, NaN where the slot is void; read only, NULL when there is none */
+    const double *advantage; /* by slot, NaN where it is not trained on; read only, NULL when there is none */
     size_t advantage_count;
 };
 
 struct store_group_close {
     int64_t id;
     const char *state;   /* closed | void */
-    const char *verdict; /* signal | no_signal | void | measured | refilled | stale */
+    const char *verdict; /* signal | no_signal | void | measured | refilled | stale | hinted */
     int64_t done;
     double reward_sum;
-    const double *advantage; /* [size] by slot, NaN for a void slot; NULL: none */
-    size_t size;
+    const double *advantage; /* [advantage_count] by slot, NaN where it is not trained on, then the pool's; NULL: none */
+    size_t advantage_count;
+    int64_t pool; /* the episode that saved it, -1: none */
 };
 
 err_t store_group_insert(struct store *store, int64_t job, const struct store_group *groups, size_t count) MUST_USE;
 err_t store_group_close(struct store *store, int64_t job, const struct store_group_close *groups, size_t count) MUST_USE;
-/* What the mirror needs after a restart: open groups, closed demonstration groups while updates_done is -1, and closed fresh
- * groups of updates past updates_done. */
+/* Episodes of a group that its hinted group took in: their advantages, known when that one closes. */
+err_t store_group_share(struct store *store, int64_t job, int64_t group, const double *advantage, size_t count) MUST_USE;
+/* What the mirror needs after a restart: open groups, closed demonstration groups while updates_done is -1, and what closed
+ * for updates past updates_done. */
 err_t store_group_list(struct store *store, int64_t job, int64_t updates_done, struct arena *arena, struct store_group **ret,
                        size_t *ret_count) MUST_USE;
 

@@ -1,0 +1,73 @@
+/* LABELS: unit
+ * job: combinations of the methods that make no sense are refused with a pointer, those that do are not. */
+#include "services/common/job/job.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#define WORDS 6
+
+struct combination {
+    const char *assignments[WORDS]; /* ended by NULL */
+    const char *pointer;            /* of the problem; NULL: there is none */
+};
+
+static const char BASE[] =
+    "{\"name\": \"x\", \"environments\": [{\"name\": \"adventure\", \"tasks\": {\"generate\": {\"levels\": [1, 2]}}}]}";
+
+static const struct combination combinations[] = {
+    {{"curation.replay_ratio={}"}, NULL},
+    {{"curation.replay_ratio={\"low\": 0.5, \"high\": 4}"}, NULL},
+    {{"curation.replay_ratio={}", "trainer.epochs=2"}, "/trainer/epochs"},
+    {{"curation.replay_ratio={\"low\": 3, \"high\": 2}"}, "/curation/replay_ratio/low"},
+};
+
+static void apply(const struct combination *c, struct buf *text)
+{
+    ck_assert_int_eq(buf_text(text, BASE), ERR_ok);
+    for (size_t i = 0; i < WORDS && c->assignments[i]; i++) {
+        AUTO(buf) next = {0};
+        err_t err = job_override(buf_span(text), c->assignments[i], &next);
+        ck_assert_msg(err == ERR_ok, "%s: %s", c->assignments[i], err_text());
+        buf_clear(text);
+        ck_assert_int_eq(buf_append(text, next.data, next.size), ERR_ok);
+    }
+}
+
+static bool has_problem(const struct job_problems *problems, const char *pointer)
+{
+    for (size_t i = 0; i < problems->count; i++) {
+        if (strcmp(problems->rows[i].pointer, pointer) == 0) return true;
+    }
+    return false;
+}
+
+START_TEST(senseless_combinations_are_refused)
+{
+    const struct combination *c = &combinations[_i];
+    AUTO(arena) arena = {0};
+    AUTO(buf) text = {0};
+    struct job_spec spec;
+    struct job_problems problems = {0};
+    apply(c, &text);
+    err_t err = job_parse(buf_span(&text), &arena, &spec, &problems);
+    if (!c->pointer)
+        ck_assert_msg(err == ERR_ok, "%s: %s", buf_chars(&text), err_text());
+    else
+        ck_assert_msg(err == ERR_invalid && has_problem(&problems, c->pointer), "%s: no problem at %s (%s)", buf_chars(&text),
+                      c->pointer, err == ERR_ok ? "none at all" : err_text());
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("job.methods");
+    TCase *tcase = tcase_create("job.methods");
+    tcase_add_loop_test(tcase, senseless_combinations_are_refused, 0, sizeof combinations / sizeof *combinations);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
