@@ -68,13 +68,14 @@ err_t runner_begin(struct runner *runner, const struct runner_config *config, ui
     runner->config.max_context = room;
     rng_init(&runner->rng, seed, 0x726f6c6cu);
     runner->state = RUNNER_RESET;
-    runner->count = runner->fed = runner->steps = runner->turn = runner->action_start = 0;
+    runner->count = runner->hint = runner->fed = runner->steps = runner->turn = runner->action_start = 0;
     runner->reward = 0;
     buf_clear(&runner->action);
     if (hint.size == 0) return ERR_ok;
     bool fits = false;
     TRY(append(runner, hint, false, &fits));
     if (fits) TRY(append(runner, span_text("\n"), false, &fits));
+    runner->hint = runner->count;
     return fits ? ERR_ok : err_set(ERR_too_large, "the hint does not fit the context of %u tokens", room);
 }
 
@@ -164,21 +165,19 @@ bool runner_at_turn(const struct runner *runner)
 struct sequence runner_sequence(const struct runner *runner)
 {
     uint32_t turns = runner->count ? (uint32_t)runner->turns[runner->count - 1] + 1 : 0;
-    return (struct sequence){runner->count,
-                             turns,
-                             runner->token,
-                             runner->target,
-                             runner->turns,
-                             runner->logp,
-                             runner->entropy,
-                             runner->version,
-                             !runner->config.expert,
-                             0,
-                             0,
-                             NULL};
+    return (struct sequence){.count = runner->count,
+                             .turns = turns,
+                             .token = runner->token,
+                             .target = runner->target,
+                             .turn = runner->turns,
+                             .logp = runner->logp,
+                             .entropy = runner->entropy,
+                             .version = runner->version,
+                             .sampled = !runner->config.expert,
+                             .hint = runner->hint};
 }
 
-size_t runner_entropies(const struct runner *runner, float *ret, size_t room)
+size_t runner_turns(const struct runner *runner, float *entropy, float *tokens, size_t room)
 {
     size_t turns = runner->count ? (size_t)runner->turns[runner->count - 1] + 1 : 0, n = 0;
     if (turns > room) turns = room;
@@ -189,7 +188,8 @@ size_t runner_entropies(const struct runner *runner, float *ret, size_t room)
             sum += runner->entropy[i];
             drawn += 1;
         }
-        ret[n] = drawn > 0 ? sum / drawn : 0;
+        entropy[n] = drawn > 0 ? sum / drawn : 0;
+        tokens[n] = drawn;
     }
     return turns;
 }

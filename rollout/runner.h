@@ -38,6 +38,7 @@ struct runner {
     enum runner_state state;
     struct rng rng;
     uint32_t count; /* tokens so far */
+    uint32_t hint;  /* of them the hint's line, its newline included */
     uint32_t fed;   /* of them in the engine's cache */
     uint32_t steps; /* actions done */
     uint32_t turn;
@@ -70,8 +71,8 @@ bool runner_at_turn(const struct runner *runner);
 
 /* The episode as a sequence; borrows the runner's arrays. */
 struct sequence runner_sequence(const struct runner *runner);
-/* Mean entropy of each turn's drawn tokens, nats, [turns]; 0 for a turn without. ret holds `room`; returns the turns written.
- */
-size_t runner_entropies(const struct runner *runner, float *ret, size_t room);
+/* Of each turn: the mean entropy of its drawn tokens, nats (0 for a turn without), and how many tokens are targets, both
+ * [turns]. They hold `room`; returns the turns written. */
+size_t runner_turns(const struct runner *runner, float *entropy, float *tokens, size_t room);
 
 #endif

@@ -8,7 +8,10 @@
  *
  * Two contexts in one sequence (Guide): the first `hint` tokens are the hint's line; without them it is the plain context.
  * Several contexts (rollout.context step): segment i is tokens [segment[i], segment[i + 1]), a sequence of its own that ends
- * with its turn's action; what it repeats of earlier turns is no target. Every target is in exactly one segment. */
+ * with its turn's action. It begins with the same hint, if there is one, and with what it repeats of earlier turns: tokens
+ * before own[i], never targets. From own[i] on it is new; the new parts one after the other are the episode as it was
+ * played, every target in one of them. All tokens of a segment are of its turn; the last segment may hold the last
+ * observation and no target. */
 #ifndef PAL_ROLLOUT_SEQUENCE_H
 #define PAL_ROLLOUT_SEQUENCE_H
 
@@ -28,13 +31,14 @@ struct sequence {
     const int32_t *version;  /* [T] policy version that drew it, -1 likewise */
     bool sampled;            /* false: a demonstration without log-probs */
     uint32_t hint;           /* leading tokens that only the hinted context has; 0 without a hint */
-    uint32_t segments;       /* 0 or 1: the whole sequence is one context */
+    uint32_t segments;       /* 0 or 1: the whole sequence is one context, and nothing is read from the two arrays */
     const uint32_t *segment; /* [segments + 1] ascending from 0 to T; NULL with one context */
+    const uint32_t *own;     /* [segments] first token of each segment that is new; own[0] is 0; NULL likewise */
 };
 
 err_t sequence_encode(const struct sequence *sequence, struct buf *out) MUST_USE;
 /* Arrays live in the arena. ERR_malformed says what is wrong: bad magic, lengths, a target without a finite log-prob <= 0,
- * a turn out of order. */
+ * a turn out of order, a target in a hint or in what a segment repeats. Payloads of format 1 are read, too. */
 err_t sequence_decode(struct span bytes, struct arena *arena, struct sequence *ret) MUST_USE;
 
 #endif

@@ -107,11 +107,13 @@ static err_t hand_in(struct rollout *rollout, struct seat *seat)
 {
     struct runner *runner = &seat->runner;
     const struct sequence sequence = runner_sequence(runner);
-    float entropies[TURNS_MOST];
+    float entropies[TURNS_MOST], tokens[TURNS_MOST];
     AUTO(buf) raw = {0};
     AUTO(buf) packed = {0};
     TRY(sequence_encode(&sequence, &raw));
     TRY(compress(&raw, &packed));
+    size_t turns = runner_turns(runner, entropies, tokens, TURNS_MOST);
+    if (seat->demonstration) turns = 0; /* nothing was sampled */
     struct wire_episode_done done = {
         .episode = seat->episode,
         .attempt = seat->attempt,
@@ -125,7 +127,8 @@ static err_t hand_in(struct rollout *rollout, struct seat *seat)
         .env_ms = seat->env_ms,
         .payload = buf_span(&packed),
         .payload_raw = raw.size,
-        .turn_entropy = {entropies, runner_entropies(runner, entropies, TURNS_MOST)},
+        .turn_entropy = {entropies, turns},
+        .turn_tokens = {tokens, turns},
     };
     for (uint32_t i = 0; i < sequence.count; i++) {
         if (!sequence.target[i]) {
@@ -138,7 +141,6 @@ static err_t hand_in(struct rollout *rollout, struct seat *seat)
         if (done.version_min < 0 || version < done.version_min) done.version_min = version;
         if (version > done.version_max) done.version_max = version;
     }
-    if (seat->demonstration) done.turn_entropy.n = 0;
     rollout->counters.episodes++;
     rollout->counters.demonstrations += seat->demonstration;
     rollout->counters.steps += runner->steps;

@@ -83,10 +83,15 @@ START_TEST(an_episode_ends_by_its_environment)
         ck_assert_int_eq(s.version[i], s.target[i] ? (s.turn[i] == 0 ? 3 : 4) : -1);
         ck_assert(s.target[i] || s.logp[i] == 0);
     }
-    ck_assert_uint_eq(targets, 6); /* go\n up\n: the newline is one */
-    float entropies[4];
-    ck_assert_uint_eq(runner_entropies(&runner, entropies, 4), 3);
+    ck_assert_uint_eq(targets, 6);                   /* go\n up\n: the newline is one */
+    ck_assert_uint_eq(s.hint, strlen("try left\n")); /* one id a character here */
+    float entropies[4], tokens[4];
+    ck_assert_uint_eq(runner_turns(&runner, entropies, tokens, 4), 3);
     ck_assert(entropies[2] == 0);
+    ck_assert(tokens[0] == 3);
+    ck_assert(tokens[1] == 3);
+    ck_assert(tokens[2] == 0);
+    ck_assert_uint_eq(runner_turns(&runner, entropies, tokens, 1), 1); /* no more than there is room for */
 }
 END_TEST
 
@@ -166,6 +171,7 @@ START_TEST(an_expert_shows)
     see("z", 1, true);
     assert_text("a\n>left\nz");
     struct sequence s = runner_sequence(&runner);
+    ck_assert_uint_eq(s.hint, 0); /* the hint of an earlier episode is gone */
     ck_assert(!s.sampled);
     size_t targets = 0;
     for (uint32_t i = 0; i < s.count; i++) targets += s.target[i];

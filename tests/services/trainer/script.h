@@ -91,8 +91,15 @@ static inline uint32_t script_sequence(struct rng *rng, bool sampled, struct buf
         version[i] = action && sampled ? 0 : -1;
         targets += action;
     }
-    const struct sequence sequence = {count,   (count + 5) / 6, token,   target, turn, logp,
-                                      entropy, version,         sampled, 0,      0,    NULL};
+    const struct sequence sequence = {.count = count,
+                                      .turns = (count + 5) / 6,
+                                      .token = token,
+                                      .target = target,
+                                      .turn = turn,
+                                      .logp = logp,
+                                      .entropy = entropy,
+                                      .version = version,
+                                      .sampled = sampled};
     ck_assert_int_eq(sequence_encode(&sequence, out), ERR_ok);
     return targets;
 }
