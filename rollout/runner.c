@@ -4,6 +4,7 @@
 
 #define TURNS_MOST   65000
 #define ACTION_BYTES 4096
+#define PROMPT_BYTES ((size_t)16 << 20)
 
 err_t runner_init(struct runner *runner, uint32_t max_context)
 {
@@ -16,6 +17,7 @@ err_t runner_init(struct runner *runner, uint32_t max_context)
     runner->entropy = calloc(n, sizeof *runner->entropy);
     runner->version = calloc(n, sizeof *runner->version);
     buf_init(&runner->action, ACTION_BYTES);
+    buf_init(&runner->prompt, PROMPT_BYTES);
     if (runner->token && runner->target && runner->turns && runner->logp && runner->entropy && runner->version) return ERR_ok;
     runner_fini(runner);
     return err_set(ERR_memory, "an episode of %u tokens", max_context);
@@ -30,6 +32,7 @@ void runner_fini(struct runner *runner)
     free(runner->entropy);
     free(runner->version);
     buf_fini(&runner->action);
+    buf_fini(&runner->prompt);
     *runner = (struct runner){0};
 }
 
@@ -40,15 +43,14 @@ static void end(struct runner *runner, enum outcome outcome, double reward)
     runner->reward = reward;
 }
 
-/* Appends text as tokens; false when the context is full (what fits stays out). */
-static err_t append(struct runner *runner, struct span text, bool target, bool *ret_fits)
+static uint32_t room(const struct runner *runner)
 {
-    size_t room = runner->config.max_context - runner->count, n = 0;
-    int32_t *at = runner->token + runner->count;
-    err_t err = tokenizer_encode(runner->config.tokenizer, text, at, room, &n);
-    *ret_fits = err == ERR_ok;
-    if (err == ERR_too_large) return ERR_ok;
-    TRY(err);
+    return runner->config.max_context - runner->count;
+}
+
+/* Takes n tokens that were written behind the last one. */
+static void take(struct runner *runner, size_t n, bool target)
+{
     for (size_t i = 0; i < n; i++) {
         uint32_t p = runner->count + (uint32_t)i;
         runner->target[p] = target;
@@ -57,37 +59,83 @@ static err_t append(struct runner *runner, struct span text, bool target, bool *
         runner->version[p] = -1;
     }
     runner->count += (uint32_t)n;
-    return ERR_ok;
+}
+
+/* err of writing n tokens; false when the context is full (what does not fit stays out) */
+static err_t took(struct runner *runner, err_t err, size_t n, bool target, bool *ret_fits)
+{
+    *ret_fits = err == ERR_ok;
+    if (err == ERR_ok) take(runner, n, target);
+    return err == ERR_too_large ? ERR_ok : err;
+}
+
+static err_t append(struct runner *runner, struct span text, bool target, bool *ret_fits)
+{
+    size_t n = 0;
+    err_t err = tokenizer_encode(runner->config.tokenizer, text, runner->token + runner->count, room(runner), &n);
+    return took(runner, err, n, target, ret_fits);
+}
+
+static err_t append_token(struct runner *runner, int32_t id, bool target, bool *ret_fits)
+{
+    if (room(runner) > 0) runner->token[runner->count] = id;
+    return took(runner, room(runner) > 0 ? ERR_ok : ERR_too_large, 1, target, ret_fits);
+}
+
+/* The observation as a message of the user. */
+static err_t append_turn(struct runner *runner, bool *ret_fits)
+{
+    size_t n = 0;
+    int32_t last = runner->count > runner->hint ? runner->token[runner->count - 1] : -1;
+    err_t err =
+        chat_turn(runner->config.chat, last, buf_span(&runner->prompt), runner->token + runner->count, room(runner), &n);
+    return took(runner, err, n, false, ret_fits);
+}
+
+/* The same as text, before it what every text of this model begins with. */
+static err_t append_raw(struct runner *runner, bool *ret_fits)
+{
+    size_t n = 0;
+    const int32_t *opening = tokenizer_opening(runner->config.tokenizer, &n);
+    *ret_fits = true;
+    for (size_t i = 0; i < n && runner->turn == 0 && *ret_fits; i++) TRY(append_token(runner, opening[i], false, ret_fits));
+    return *ret_fits ? append(runner, buf_span(&runner->prompt), false, ret_fits) : ERR_ok;
 }
 
 err_t runner_begin(struct runner *runner, const struct runner_config *config, uint64_t seed, struct span hint)
 {
     BUG_IF(config->max_context > runner->config.max_context);
-    uint32_t room = runner->config.max_context;
+    uint32_t most = runner->config.max_context;
     runner->config = *config;
-    runner->config.max_context = room;
+    runner->config.max_context = most;
     rng_init(&runner->rng, seed, 0x726f6c6cu);
     runner->state = RUNNER_RESET;
     runner->count = runner->hint = runner->fed = runner->steps = runner->turn = runner->action_start = 0;
     runner->reward = 0;
     buf_clear(&runner->action);
+    buf_clear(&runner->prompt);
     if (hint.size == 0) return ERR_ok;
     bool fits = false;
     TRY(append(runner, hint, false, &fits));
     if (fits) TRY(append(runner, span_text("\n"), false, &fits));
     runner->hint = runner->count;
-    return fits ? ERR_ok : err_set(ERR_too_large, "the hint does not fit the context of %u tokens", room);
+    return fits ? ERR_ok : err_set(ERR_too_large, "the hint does not fit the context of %u tokens", most);
 }
 
-/* The expert's action as target tokens, its newline included. */
+/* The expert's action as target tokens, with what ends it. */
 static err_t show(struct runner *runner, struct span action)
 {
     bool fits = false;
+    const struct chat *chat = runner->config.chat;
     runner->action_start = runner->count;
     buf_clear(&runner->action);
     TRY(buf_append(&runner->action, action.data, action.size));
-    TRY(append(runner, action, true, &fits));
-    if (fits) TRY(append(runner, span_text("\n"), true, &fits));
+    buf_clear(&runner->prompt);
+    TRY(buf_append(&runner->prompt, action.data, action.size));
+    if (!chat) TRY(buf_text(&runner->prompt, "\n"));
+    TRY(append(runner, buf_span(&runner->prompt), true, &fits));
+    if (fits && chat) TRY(append_token(runner, chat_close(chat), true, &fits));
+    buf_clear(&runner->prompt);
     if (fits)
         runner->state = RUNNER_ACT;
     else
@@ -104,15 +152,13 @@ err_t runner_observe(struct runner *runner, struct span text, double reward, boo
         runner->turn++;
     }
     runner->reward = reward;
-    TRY(append(runner, text, false, &fits));
-    bool over = !fits || terminated || runner->steps >= runner->config.max_steps || runner->turn >= TURNS_MOST;
-    if (over) {
+    bool last = terminated || runner->steps >= runner->config.max_steps || runner->turn >= TURNS_MOST;
+    TRY(buf_append(&runner->prompt, text.data, text.size));
+    if (!last && !runner->config.chat) TRY(buf_text(&runner->prompt, "\n>"));
+    TRY(runner->config.chat ? append_turn(runner, &fits) : append_raw(runner, &fits));
+    buf_clear(&runner->prompt);
+    if (last || !fits || room(runner) == 0) {
         end(runner, terminated ? OUTCOME_ok : OUTCOME_truncated, reward);
-        return ERR_ok;
-    }
-    TRY(append(runner, span_text("\n>"), false, &fits));
-    if (!fits || runner->count == runner->config.max_context) {
-        end(runner, OUTCOME_truncated, reward);
         return ERR_ok;
     }
     if (runner->config.expert) return show(runner, expert);
@@ -121,13 +167,20 @@ err_t runner_observe(struct runner *runner, struct span text, double reward, boo
     return ERR_ok;
 }
 
-/* The action is complete: its text, without the newline. */
-static err_t finish_action(struct runner *runner, bool newline)
+/* The action is complete: its text, without the token that ended the turn and from the newline on. */
+static err_t finish_action(struct runner *runner, enum tokenizer_end ended)
 {
-    uint32_t n = runner->count - runner->action_start - newline;
+    uint32_t n = runner->count - runner->action_start - (ended == TOKENIZER_END_eos);
+    AUTO(buf) text = {0};
+    TRY(tokenizer_decode(runner->config.tokenizer, runner->token + runner->action_start, n, &text));
+    const uint8_t *newline = text.size > 0 ? memchr(text.data, '\n', text.size) : NULL;
+    size_t size = newline ? (size_t)(newline - text.data) : text.size;
+    if (size > ACTION_BYTES) { /* a longer text is cut, between characters */
+        size = ACTION_BYTES;
+        while (size > 0 && (text.data[size] & 0xc0) == 0x80) size--;
+    }
     buf_clear(&runner->action);
-    err_t err = tokenizer_decode(runner->config.tokenizer, runner->token + runner->action_start, n, &runner->action);
-    if (err != ERR_ok && err != ERR_too_large) return err; /* a text past ACTION_BYTES is cut */
+    TRY(buf_append(&runner->action, text.data, size));
     runner->state = RUNNER_ACT;
     return ERR_ok;
 }
@@ -145,9 +198,9 @@ err_t runner_token(struct runner *runner, const float *logits, size_t vocab, flo
     runner->logp[p] = drawn.logp;
     runner->entropy[p] = drawn.entropy;
     runner->version[p] = version;
-    bool newline = drawn.token == tokenizer_newline(runner->config.tokenizer);
-    if (newline || runner->count - runner->action_start >= runner->config.max_new_tokens)
-        return finish_action(runner, newline);
+    enum tokenizer_end ended = tokenizer_end(runner->config.tokenizer, drawn.token);
+    if (ended != TOKENIZER_END_none || runner->count - runner->action_start >= runner->config.max_new_tokens)
+        return finish_action(runner, ended);
     if (runner->count == runner->config.max_context) end(runner, OUTCOME_truncated, runner->reward);
     return ERR_ok;
 }

@@ -1,21 +1,23 @@
 /* One episode as a state machine, without I/O.
  *
- *     reset --observation--> FEED --logits--> FEED ... --newline or max_new_tokens--> ACT --observation--> FEED ... END
+ *     reset --observation--> FEED --logits--> FEED ... --last token of an action--> ACT --observation--> FEED ... END
  *
- * What the model sees, turn by turn: the observation, "\n>", then the action's tokens; an action ends with the newline, which
- * is sampled and a target like the others, or after max_new_tokens without one. A hint is a line of its own before the
- * first observation. The last observation is there too, as tokens that no target follows (learners trim them). The caller
- * feeds pending tokens to an engine, draws from its logits (runner_token), sends the action when the state is ACT, and hands
- * in the observation (runner_observe). A demonstration (expert) never needs logits: its actions come with the observations
- * and become targets without log-probs. An episode ends by its environment (ok) or at the step or context limit (truncated):
- * outcome and reward are then set. */
+ * What the model sees, turn by turn: the observation, "\n>", then the action's tokens; or, with a chat template, the
+ * observation as a message of the user and the action as the answer to it. An action ends with a token that contains a
+ * newline or ends the model's turn (eos), which is sampled and a target like the others, or after max_new_tokens without
+ * one; its text is what stands before. A hint is a line of its own before
+ * all else, so that what follows it is exactly the episode without it. The last observation is
+ * there too, as tokens that no target follows (learners trim them). The caller feeds pending tokens to an engine, draws from
+ * its logits (runner_token), sends the action when the state is ACT, and hands in the observation (runner_observe). A
+ * demonstration (expert) never needs logits: its actions come with the observations and become targets without log-probs. An
+ * episode ends by its environment (ok) or at the step or context limit (truncated): outcome and reward are then set. */
 #ifndef PAL_ROLLOUT_RUNNER_H
 #define PAL_ROLLOUT_RUNNER_H
 
 #include "rollout/outcome.h"
 #include "rollout/sampler.h"
 #include "rollout/sequence.h"
-#include "trainer/model/tokenizer.h"
+#include "trainer/model/chat.h"
 
 enum runner_state {
     RUNNER_RESET, /* waits for the first observation */
@@ -26,6 +28,7 @@ enum runner_state {
 
 struct runner_config {
     const struct tokenizer *tokenizer;
+    const struct chat *chat; /* NULL: raw */
     uint32_t max_steps;
     uint32_t max_new_tokens;
     uint32_t max_context; /* tokens */
@@ -51,6 +54,7 @@ struct runner {
     enum outcome outcome;
     double reward;
     struct buf action; /* text to send */
+    struct buf prompt; /* the text being made into tokens */
 };
 
 /* Allocates for max_context; a runner is used for many episodes. */

@@ -26,7 +26,7 @@ static void teardown(void)
 
 static struct runner_config config_of(uint32_t steps, uint32_t tokens, bool expert)
 {
-    return (struct runner_config){tokenizer, steps, tokens, CONTEXT, 1.0f, expert};
+    return (struct runner_config){tokenizer, NULL, steps, tokens, CONTEXT, 1.0f, expert};
 }
 
 /* the engine says this text, token by token, each surely */

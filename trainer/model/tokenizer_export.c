@@ -29,9 +29,9 @@ static err_t append_escaped(struct buf *pattern, const struct token *token)
     return ERR_ok;
 }
 
-static err_t append_pattern(const struct tokenizer *t, const struct token **order, struct buf *pattern)
+static err_t append_pattern(const struct words *t, const struct token **order, struct buf *pattern)
 {
-    size_t count = (size_t)t->vocab - TOKENIZER_FIRST;
+    size_t count = (size_t)t->base.vocab - TOKENIZER_FIRST;
     for (size_t i = 0; i < count; i++) order[i] = &t->tokens[TOKENIZER_FIRST + i];
     qsort(order, count, sizeof *order, longer_first);
     for (size_t i = 0; i < count; i++) {
@@ -41,9 +41,9 @@ static err_t append_pattern(const struct tokenizer *t, const struct token **orde
     return buf_text(pattern, "[\\s\\S]");
 }
 
-static err_t build_pattern(const struct tokenizer *t, struct buf *pattern)
+static err_t build_pattern(const struct words *t, struct buf *pattern)
 {
-    const struct token **order = calloc((size_t)t->vocab, sizeof *order);
+    const struct token **order = calloc((size_t)t->base.vocab, sizeof *order);
     if (!order) return err_set(ERR_memory, "a tokenizer's pattern");
     err_t err = append_pattern(t, order, pattern);
     free(order);
@@ -56,12 +56,12 @@ static json_t *special(int id, const char *name)
                      "normalized", 0, "special", 1);
 }
 
-static json_t *vocabulary(const struct tokenizer *t)
+static json_t *vocabulary(const struct words *t)
 {
     json_t *vocab = json_object();
     int bad = json_object_set_new(vocab, PADDING_NAME, json_integer(TOKENIZER_PADDING));
     bad |= json_object_set_new(vocab, UNKNOWN_NAME, json_integer(TOKENIZER_UNKNOWN));
-    for (int32_t id = TOKENIZER_FIRST; id < t->vocab; id++) {
+    for (int32_t id = TOKENIZER_FIRST; id < t->base.vocab; id++) {
         char text[sizeof t->tokens->text + 1] = "";
         memcpy(text, t->tokens[id].text, t->tokens[id].size);
         bad |= json_object_set_new(vocab, text, json_integer(id));
@@ -71,17 +71,18 @@ static json_t *vocabulary(const struct tokenizer *t)
     return NULL;
 }
 
-err_t tokenizer_export(const struct tokenizer *tokenizer, struct buf *out)
+err_t words_export(const struct tokenizer *tokenizer, struct buf *out)
 {
+    const struct words *w = (const struct words *)tokenizer;
     AUTO(buf) pattern = {0};
-    TRY(build_pattern(tokenizer, &pattern));
+    TRY(build_pattern(w, &pattern));
     /* json_pack takes the references and frees them when it fails; a NULL among them makes it fail */
     json_t *json =
         json_pack("{s:s s:n s:n s:[o o] s:n s:{s:s s:{s:s} s:s s:b} s:n s:{s:s} s:{s:s s:o s:s}}", "version", "1.0",
                   "truncation", "padding", "added_tokens", special(TOKENIZER_PADDING, PADDING_NAME),
                   special(TOKENIZER_UNKNOWN, UNKNOWN_NAME), "normalizer", "pre_tokenizer", "type", "Split", "pattern",
                   "Regex", buf_chars(&pattern), "behavior", "Isolated", "invert", 0, "post_processor", "decoder", "type",
-                  "Fuse", "model", "type", "WordLevel", "vocab", vocabulary(tokenizer), "unk_token", UNKNOWN_NAME);
+                  "Fuse", "model", "type", "WordLevel", "vocab", vocabulary(w), "unk_token", UNKNOWN_NAME);
     char *text = json ? json_dumps(json, JSON_INDENT(1)) : NULL;
     json_decref(json);
     if (!text) return err_set(ERR_memory, "a tokenizer.json");

@@ -1,8 +1,43 @@
-/* A tokenizer's inside, shared by tokenizer.c and tokenizer_export.c. */
+/* A tokenizer's inside: what both kinds have, and the words kind, shared by tokenizer_words.c and tokenizer_export.c. */
 #ifndef PAL_TRAINER_MODEL_TOKENIZER_IMPL_H
 #define PAL_TRAINER_MODEL_TOKENIZER_IMPL_H
 
 #include "trainer/model/tokenizer.h"
+#include "trainer/model/trie.h"
+
+/* Ids on their way out. */
+struct tokenizer_sink {
+    int32_t *ids;
+    size_t capacity;
+    size_t count;
+};
+
+static inline err_t tokenizer_put(struct tokenizer_sink *sink, int32_t id)
+{
+    if (sink->count == sink->capacity) return err_set(ERR_too_large, "the text takes more than %zu tokens", sink->capacity);
+    sink->ids[sink->count++] = id;
+    return ERR_ok;
+}
+
+struct tokenizer_class {
+    void (*free)(struct tokenizer *tokenizer);
+    err_t (*encode)(const struct tokenizer *tokenizer, struct span text, bool special, struct tokenizer_sink *sink);
+    err_t (*decode)(const struct tokenizer *tokenizer, const int32_t *ids, size_t count, struct buf *out);
+    err_t (*export)(const struct tokenizer *tokenizer, struct buf *out);
+    int32_t (*special)(const struct tokenizer *tokenizer, struct span name);
+};
+
+#define TOKENIZER_OPENING 8
+
+struct tokenizer {
+    const struct tokenizer_class *class;
+    int32_t vocab;
+    uint8_t *ends; /* [vocab] enum tokenizer_end */
+    int32_t opening[TOKENIZER_OPENING];
+    size_t opening_count;
+};
+
+/* ---- words ---- */
 
 #define TOKENIZER_PADDING    0
 #define TOKENIZER_UNKNOWN    1
@@ -15,21 +50,12 @@ struct token {
     size_t size;   /* 0 for padding and unknown */
 };
 
-/* A byte of some token's text; node 0 is the root, whose children are in a table of their own. */
-struct trie_node {
-    uint8_t byte;
-    int32_t id; /* of the token that ends here, or 0 */
-    uint32_t child;
-    uint32_t sibling;
+struct words {
+    struct tokenizer base;
+    struct token *tokens; /* [vocab] */
+    struct trie trie;
 };
 
-struct tokenizer {
-    int32_t vocab;
-    struct token *tokens; /* [vocab] */
-    struct trie_node *nodes;
-    uint32_t node_count;
-    uint32_t node_capacity;
-    uint32_t root[256];
-};
+err_t words_export(const struct tokenizer *tokenizer, struct buf *out) MUST_USE;
 
 #endif

@@ -107,7 +107,7 @@ START_TEST(every_byte_has_a_token)
         ck_assert_uint_eq(count, 1);
         bool known = byte == '\n' || (byte >= ' ' && byte <= '~');
         ck_assert_int_eq(id > 1, known);
-        ck_assert_int_eq(id == tokenizer_newline(t), byte == '\n');
+        ck_assert_int_eq(tokenizer_end(t, id) == TOKENIZER_END_newline, byte == '\n');
         ck_assert_int_ne(id, 0);
     }
 }
