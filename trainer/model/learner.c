@@ -6,19 +6,17 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define MAX_WORKERS   256
-#define MAX_TOKENS    ((size_t)1 << 22)
-#define LOGITS_FLOATS ((size_t)1 << 19) /* aim of a worker's block of logits: stays in the cache */
-#define HEAD_ROWS_MIN 16
-#define HEAD_ROWS_MAX 256
-#define ROUND_UP(n)   (((n) + 15) / 16 * 16)
+#define MAX_WORKERS 256
+#define MAX_TOKENS  ((size_t)1 << 22)
+#define HEAD_COLS   512 /* ids whose logits are computed together */
+#define ROUND_UP(n) (((n) + 15) / 16 * 16)
 
 /* Sets the arrays' strides and, given the block, where they lie. Returns the floats of the block. */
 static size_t place_arrays(const struct learner *l, struct work *w, bool with_gradient)
 {
     const struct model_config *c = &l->config;
     size_t T = l->max_tokens, D = (size_t)c->width, H = (size_t)c->heads, E = (size_t)c->head_dim, F = (size_t)c->ff;
-    size_t A = H * E, S = A + 2 * (size_t)c->kv_heads * E, V = (size_t)c->vocab_padded, head_rows = l->head_rows;
+    size_t A = H * E, S = A + 2 * (size_t)c->kv_heads * E, head_cols = l->head_cols;
     size_t attention_floats = attention_scratch_floats(H, (size_t)c->kv_heads, E, T);
     size_t at = 0;
 #define WORK(name, per_layer, backward, floats)                                                                              \
@@ -39,8 +37,9 @@ static err_t work_init(struct learner *l, struct work *w, bool with_gradient)
     w->block = aligned_alloc(64, floats * sizeof(float));
     w->position = calloc(l->max_tokens, sizeof *w->position);
     w->row = calloc(l->max_tokens, sizeof *w->row);
-    l->bytes += floats * sizeof(float) + l->max_tokens * (sizeof *w->position + sizeof *w->row);
-    bool good = w->block && w->position && w->row;
+    w->head = calloc(l->max_tokens, sizeof *w->head);
+    l->bytes += floats * sizeof(float) + l->max_tokens * (sizeof *w->position + sizeof *w->row + sizeof *w->head);
+    bool good = w->block && w->position && w->row && w->head;
     if (good && with_gradient) {
         w->gradient = aligned_alloc(64, ROUND_UP(l->layout.count) * sizeof(float));
         l->bytes += ROUND_UP(l->layout.count) * sizeof(float);
@@ -54,8 +53,8 @@ static err_t work_init(struct learner *l, struct work *w, bool with_gradient)
 
 static err_t learner_init(struct learner *l, bool with_gradient)
 {
-    size_t rows = LOGITS_FLOATS / (size_t)l->config.vocab_padded;
-    l->head_rows = rows < HEAD_ROWS_MIN ? HEAD_ROWS_MIN : rows > HEAD_ROWS_MAX ? HEAD_ROWS_MAX : rows;
+    size_t ids = ROUND_UP((size_t)l->config.vocab);
+    l->head_cols = ids < HEAD_COLS ? ids : HEAD_COLS;
     l->rope_rows = (size_t)l->config.max_positions < l->max_tokens ? (size_t)l->config.max_positions : l->max_tokens;
     TRY(rope_table(&l->rope, &l->config, l->rope_rows));
     l->bytes += sizeof *l + l->rope_rows * (size_t)l->config.head_dim * sizeof(float);
@@ -96,6 +95,7 @@ void learner_free(struct learner **learner)
         free(w->block);
         free(w->position);
         free(w->row);
+        free(w->head);
         free(w->gradient);
     }
     free(l->work);

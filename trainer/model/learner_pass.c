@@ -168,31 +168,36 @@ static void layer_backward(const struct pass *p, size_t layer, float *dx)
                            weight(p, TENSOR_norm1, layer), p->T, p->D);
 }
 
-/* logits of `rows` rows from row `from` on, [rows, vocab_padded] of which V columns are set */
-static void head_logits(const struct pass *p, size_t from, size_t rows)
+/* logits of ids [from, from + cols) at the target rows, [R, head_cols] */
+static void head_logits(const struct pass *p, size_t from, size_t cols)
 {
-    const struct gemm g = {GEMM_nt,
-                           rows,
-                           p->V,
-                           p->D,
-                           p->w->hidden.at + from * p->D,
-                           p->D,
-                           weight(p, TENSOR_head, 0),
-                           p->D,
-                           p->w->logits.at,
-                           (size_t)p->l->config.vocab_padded,
-                           false};
+    const float *W = weight(p, TENSOR_head, 0) + from * p->D;
+    const struct gemm g = {GEMM_nt,         p->R, cols, p->D, p->w->hidden.at, p->D, W, p->D, p->w->logits.at,
+                           p->l->head_cols, false};
     p->k->gemm(&g, p->w->pack.at);
 }
 
-static struct head_row head_row(const struct pass *p, size_t target)
+static size_t head_cols(const struct pass *p, size_t from)
 {
-    return (struct head_row){p->V, 1.0f / p->batch->temperature, p->batch->tokens[p->batch->target[target]]};
+    return p->V - from < p->l->head_cols ? p->V - from : p->l->head_cols;
 }
 
-static size_t head_rows(const struct pass *p, size_t from)
+static void head_forward(const struct pass *p, const struct learner_out *out)
 {
-    return p->R - from < p->l->head_rows ? p->R - from : p->l->head_rows;
+    struct work *w = p->w;
+    size_t ld = p->l->head_cols;
+    for (size_t r = 0; r < p->R; r++)
+        w->head[r] = (struct head_row){.inverse_temperature = 1.0f / p->batch->temperature,
+                                       .token = p->batch->tokens[p->batch->target[r]]};
+    for (size_t from = 0; from < p->V; from += ld) {
+        size_t cols = head_cols(p, from);
+        head_logits(p, from, cols);
+        for (size_t r = 0; r < p->R; r++) p->k->head_add(&w->head[r], w->logits.at + r * ld, from, cols);
+    }
+    for (size_t r = 0; r < p->R; r++) {
+        p->k->head_end(&w->head[r], &w->head_lse.at[r], &out->logp[r], &w->head_ent.at[r]);
+        out->entropy[r] = w->head_ent.at[r];
+    }
 }
 
 void learner_pass_forward(struct learner *l, struct work *w, const float *weights, const struct learner_batch *batch,
@@ -203,38 +208,29 @@ void learner_pass_forward(struct learner *l, struct work *w, const float *weight
     for (size_t layer = 0; layer < (size_t)l->config.layers; layer++) layer_forward(p, layer);
     p->k->rmsnorm_forward(w->hidden.at, w->rstd.at, w->top.at, weight(p, TENSOR_norm, 0), p->R, p->D, p->eps);
     if (out->hidden) memcpy(out->hidden, w->hidden.at, p->R * p->D * sizeof *out->hidden);
-    for (size_t from = 0; from < p->R; from += l->head_rows) {
-        size_t rows = head_rows(p, from);
-        head_logits(p, from, rows);
-        for (size_t r = from; r < from + rows; r++) {
-            const struct head_row row = head_row(p, r);
-            const float *z = w->logits.at + (r - from) * (size_t)l->config.vocab_padded;
-            p->k->head_forward(&row, z, &w->head_lse.at[r], &out->logp[r], &w->head_ent.at[r]);
-            out->entropy[r] = w->head_ent.at[r];
-        }
-    }
+    head_forward(p, out);
 }
 
-/* dn = gradient at the final norm's output; the head's weights get theirs. The logits are computed again: cheaper than
- * keeping [targets, vocab]. */
+/* dn = gradient at the final norm's output; the head's weights get theirs. The logits are computed again where they did not
+ * all fit: cheaper than keeping [targets, vocab]. */
 static void head_backward(const struct pass *p, float *dn, const struct learner_grad *grad)
 {
-    size_t Vp = (size_t)p->l->config.vocab_padded;
-    float *z = p->w->logits.at;
-    for (size_t from = 0; from < p->R; from += p->l->head_rows) {
-        size_t rows = head_rows(p, from);
-        head_logits(p, from, rows);
-        for (size_t r = from; r < from + rows; r++) {
-            const struct head_row row = head_row(p, r);
-            p->k->head_backward(&row, z + (r - from) * Vp, p->w->head_lse.at[r], p->w->head_ent.at[r], grad->dlogp[r],
-                                grad->dentropy[r]);
+    struct work *w = p->w;
+    size_t ld = p->l->head_cols;
+    float *z = w->logits.at;
+    for (size_t from = 0; from < p->V; from += ld) {
+        size_t cols = head_cols(p, from);
+        if (cols < p->V) head_logits(p, from, cols);
+        for (size_t r = 0; r < p->R; r++) {
+            const struct head_grad g = {w->head_lse.at[r], w->head_ent.at[r], grad->dlogp[r], grad->dentropy[r]};
+            p->k->head_backward(&w->head[r], z + r * ld, from, cols, &g);
         }
-        const struct gemm back = {GEMM_nn,          rows, p->D, p->V, z, Vp, weight(p, TENSOR_head, 0), p->D,
-                                  dn + from * p->D, p->D, false};
-        p->k->gemm(&back, p->w->pack.at);
+        const float *W = weight(p, TENSOR_head, 0) + from * p->D;
+        const struct gemm back = {GEMM_nn, p->R, p->D, cols, z, ld, W, p->D, dn, p->D, from > 0};
+        p->k->gemm(&back, w->pack.at);
         const struct gemm dw = {
-            GEMM_tn, p->V, p->D, rows, z, Vp, p->w->hidden.at + from * p->D, p->D, gradient(p, TENSOR_head, 0), p->D, true};
-        p->k->gemm(&dw, p->w->pack.at);
+            GEMM_tn, cols, p->D, p->R, z, ld, w->hidden.at, p->D, gradient(p, TENSOR_head, 0) + from * p->D, p->D, true};
+        p->k->gemm(&dw, w->pack.at);
     }
     if (grad->dhidden) p->k->add(dn, grad->dhidden, p->R * p->D);
 }
