@@ -28,23 +28,23 @@ double decode_rate(const struct engine_bench *bench, const struct engine_shape *
     float *logits = engine_take(batch * vocab * sizeof *logits);
     struct decoder_item *items = engine_take(batch * sizeof *items);
     for (size_t i = 0; i < context + STEPS; i++) tokens[i] = (int32_t)(i * 11 % ENGINE_VOCAB);
-    double seconds = bench->quick ? 0.2 : 0.6, best = 0, end = engine_wall() + seconds;
+    struct meter meter = {.bench = bench, .threads = bench->threads};
+    double end = engine_wall() + (bench->quick ? 0.2 : 0.6);
     prepare(decoder, model, tokens, batch, context);
     for (uint32_t step = 0; engine_wall() < end || step < STEPS; step++) {
         for (uint32_t i = 0; step % STEPS == 0 && i < batch; i++) decoder_cut(decoder, i, context);
         for (uint32_t i = 0; i < batch; i++)
             items[i] = (struct decoder_item){i, &tokens[context + step % STEPS], 1, logits + i * vocab};
-        double begin = engine_now(bench);
+        meter_start(&meter);
         engine_must(decoder_step(decoder, model, 1, items, batch));
-        double rate = batch / engine_since(bench, begin, bench->threads);
-        if (rate > best) best = rate;
+        meter_stop(&meter, batch);
     }
     free(tokens);
     free(logits);
     free(items);
     decoder_free(&decoder);
     model_free(&model);
-    return best;
+    return meter_rate(&meter);
 }
 
 static void bench_one(struct engine_bench *bench, const struct engine_shape *shape, uint32_t batch, uint32_t context)

@@ -1,9 +1,9 @@
 /* What the parts of bench_engine share: shapes, clocks, limits of this machine, rows of the answer.
  *
- * The machine is shared: a figure is the best of several rounds, and every limit (matrix products, reading memory) is
- * measured in the same run. A share is the time that the limit allows over the time it took. The clock is the wall's, or with
- * --cpu the processor time of this process divided by its threads: on a busy machine that is nearer to what a free one would
- * show, but a thread that waits for another is not seen. */
+ * Every limit (matrix products, reading memory) is measured in the same run; a share is the time that the limit allows over
+ * the time it took. A figure is the best of several rounds by the wall's clock. With --cpu it is the mean of all rounds by
+ * the processor time of this process divided by its threads: on a busy machine that is nearer to what a free one would show,
+ * but a thread that waits for another is not seen. */
 #ifndef PAL_BENCH_ENGINE_H
 #define PAL_BENCH_ENGINE_H
 
@@ -35,10 +35,17 @@ bool shape_at(size_t index, struct engine_shape *ret);
 double shape_matrices(const struct model_config *config); /* weights that a token is multiplied with, the head included */
 struct model *shape_model(const struct engine_shape *shape, uint64_t seed);
 
-double engine_now(const struct engine_bench *bench); /* seconds, of a start */
-/* Seconds since a start, in which so many threads worked. */
-double engine_since(const struct engine_bench *bench, double start, size_t threads);
-double engine_wall(void);
+double engine_wall(void); /* seconds */
+/* One figure: rounds of meter_start, work, meter_stop; then meter_rate. */
+struct meter {
+    const struct engine_bench *bench;
+    size_t threads; /* that work in a round */
+    double started, best, work, seconds;
+};
+void meter_start(struct meter *meter);
+void meter_stop(struct meter *meter, double work);
+double meter_rate(const struct meter *meter); /* work per second */
+
 void engine_must(err_t err);                              /* ends the program with the sentence */
 void *engine_take(size_t bytes);                          /* zeroed, 64-byte aligned */
 void engine_row(struct engine_bench *bench, json_t *row); /* takes it */

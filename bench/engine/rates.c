@@ -29,23 +29,25 @@ static void multiply(void *ctx, size_t index, size_t worker)
 static void measure(const struct engine_bench *bench, size_t M, size_t N, size_t K, double *own, double *openblas)
 {
     float *a = engine_take(M * K * 4), *b = engine_take(N * K * 4);
-    struct products p = {.gemm = {GEMM_nt, M, N, K, a, K, b, K, NULL, N, false}};
+    struct products p = {.gemm = {GEMM_nt, M, N, K, a, K, b, K, NULL, N, NULL}};
     for (size_t i = 0; i < bench->threads; i++) {
         p.scratch[i] = engine_take(GEMM_PACK_FLOATS * 4);
         p.c[i] = engine_take(M * N * 4);
     }
-    double flops = 2.0 * (double)bench->threads * (double)(M * N * K);
+    double flops = 2.0 * (double)(M * N * K), threads = (double)bench->threads;
+    struct meter ours = {.bench = bench, .threads = bench->threads}, theirs = {.bench = bench, .threads = 1};
     for (double end = engine_wall() + SECONDS; engine_wall() < end;) {
-        double t = engine_now(bench);
-        pool_run(bench->pool, bench->threads, true, multiply, &p);
-        double rate = flops / engine_since(bench, t, bench->threads);
-        if (rate > *own) *own = rate;
-        t = engine_now(bench);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)M, (int)N, (int)K, 1, a, (int)K, b, (int)K, 0, p.c[0],
-                    (int)N);
-        rate = flops / engine_since(bench, t, 1);
-        if (rate > *openblas) *openblas = rate;
+        meter_start(&ours);
+        for (int i = 0; i < 4; i++) pool_run(bench->pool, bench->threads, true, multiply, &p);
+        meter_stop(&ours, 4 * flops * threads);
+        meter_start(&theirs);
+        for (int i = 0; i < 4; i++)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)M, (int)N, (int)K, 1, a, (int)K, b, (int)K, 0, p.c[0],
+                        (int)N);
+        meter_stop(&theirs, 4 * flops);
     }
+    if (meter_rate(&ours) > *own) *own = meter_rate(&ours);
+    if (threads * meter_rate(&theirs) > *openblas) *openblas = threads * meter_rate(&theirs);
     for (size_t i = 0; i < bench->threads; i++) {
         free(p.scratch[i]);
         free(p.c[i]);
@@ -95,15 +97,14 @@ double rates_read(const struct engine_bench *bench, size_t bytes)
     const size_t most = (size_t)1 << 30; /* no cache holds that */
     if (bytes > most) bytes = most;
     struct reading r = {engine_take(bytes), bytes, bench->threads, {0}};
-    double best = 0;
+    struct meter meter = {.bench = bench, .threads = bench->threads};
     size_t rounds = ((size_t)1 << 23) / bytes + 1; /* long enough for the clock, and for what waking a thread takes */
     memset((void *)(uintptr_t)r.data, 1, bytes);
-    for (double end = engine_wall() + SECONDS / 2; engine_wall() < end || best <= 0;) {
-        double t = engine_now(bench);
+    for (double end = engine_wall() + SECONDS / 2; engine_wall() < end || meter.work <= 0;) {
+        meter_start(&meter);
         for (size_t i = 0; i < rounds; i++) pool_run(bench->pool, bench->threads, true, read_share, &r);
-        double rate = (double)bytes * (double)rounds / engine_since(bench, t, bench->threads);
-        if (rate > best) best = rate;
+        meter_stop(&meter, (double)bytes * (double)rounds);
     }
     free((void *)(uintptr_t)r.data);
-    return best;
+    return meter_rate(&meter);
 }

@@ -67,14 +67,24 @@ double engine_wall(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
-double engine_now(const struct engine_bench *bench)
+void meter_start(struct meter *meter)
 {
-    return bench->cpu ? read_clock(CLOCK_PROCESS_CPUTIME_ID) : engine_wall();
+    meter->started = meter->bench->cpu ? read_clock(CLOCK_PROCESS_CPUTIME_ID) : engine_wall();
 }
 
-double engine_since(const struct engine_bench *bench, double start, size_t threads)
+void meter_stop(struct meter *meter, double work)
 {
-    return (engine_now(bench) - start) / (bench->cpu ? (double)threads : 1);
+    double took = meter->bench->cpu ? (read_clock(CLOCK_PROCESS_CPUTIME_ID) - meter->started) / (double)meter->threads
+                                    : engine_wall() - meter->started;
+    meter->work += work;
+    meter->seconds += took;
+    if (work / took > meter->best) meter->best = work / took;
+}
+
+double meter_rate(const struct meter *meter)
+{
+    /* the processor time of other threads lags by a tick: only long sums of it are exact */
+    return meter->bench->cpu ? meter->work / meter->seconds : meter->best;
 }
 
 void engine_must(err_t err)

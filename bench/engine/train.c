@@ -51,16 +51,15 @@ double train_rate(const struct engine_bench *bench, const struct engine_shape *s
 {
     struct training t = {0};
     struct model *model = shape_model(shape, 1);
-    engine_must(learner_new(&t.learner, &shape->config, bench->threads, batch * length, true));
+    engine_must(learner_new(&t.learner, &shape->config, bench->threads, batch * length, LEARNER_KIND_gradient));
     t.model = model;
     fill(&t, bench, batch, length);
-    double seconds = bench->quick ? 0.3 : 1.2, best = 0, end = engine_wall() + seconds;
-    size_t rounds = 0;
-    for (; engine_wall() < end || rounds < 2; rounds++) {
-        double begin = engine_now(bench);
+    struct meter meter = {.bench = bench, .threads = bench->threads};
+    pool_run(bench->pool, bench->threads, true, train, &t); /* the first one takes the pages */
+    for (double end = engine_wall() + (bench->quick ? 0.3 : 1.2); engine_wall() < end || meter.work <= 0;) {
+        meter_start(&meter);
         pool_run(bench->pool, bench->threads, true, train, &t);
-        double rate = (double)(batch * length * bench->threads) / engine_since(bench, begin, bench->threads);
-        if (rounds > 0 && rate > best) best = rate; /* the first one takes the pages */
+        meter_stop(&meter, (double)(batch * length * bench->threads));
     }
     free((void *)(uintptr_t)t.batch.start);
     free((void *)(uintptr_t)t.batch.target);
@@ -72,7 +71,7 @@ double train_rate(const struct engine_bench *bench, const struct engine_shape *s
     }
     learner_free(&t.learner);
     model_free(&model);
-    return best;
+    return meter_rate(&meter);
 }
 
 void train_bench(struct engine_bench *bench, const struct engine_shape *shape)

@@ -9,7 +9,6 @@
 #ifndef PAL_TRAINER_MODEL_GEMM_H
 #define PAL_TRAINER_MODEL_GEMM_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #define GEMM_KC           384 /* most depth of a packed block */
@@ -34,7 +33,7 @@ struct gemm {
     size_t ldb;
     float *c;
     size_t ldc;
-    bool add; /* C += instead of C = */
+    const float *plus; /* C = plus + A B, rows ldc apart: C itself, another matrix, or NULL for C = A B */
 };
 
 /* Floats that pack() writes for B [N, K]. */

@@ -1,5 +1,7 @@
 #include "trainer/model/kernels.h"
 
+#include <stdbool.h>
+
 extern const struct kernels kernels_base;
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)

@@ -13,7 +13,7 @@ struct array {
 
 /* One worker's memory. */
 struct work {
-#define WORK(name, per_layer, backward, floats) struct array name;
+#define WORK(name, kept, backward, floats) struct array name;
 #include "trainer/model/work.def"
 #undef WORK
     float *block;          /* all of the above */
@@ -31,8 +31,8 @@ struct learner {
     const struct kernels *kernels;
     size_t workers;
     size_t max_tokens;
+    enum learner_kind kind;
     size_t head_cols; /* ids whose logits are computed together */
-    size_t bytes;
     size_t rope_rows;
     float *rope; /* [rope_rows, head_dim] */
     struct work *work;

@@ -59,11 +59,11 @@ static bool is_last(const struct pass *p, size_t layer)
     return layer + 1 == (size_t)p->l->config.layers;
 }
 
-/* y [rows, out] (+)= x [rows, in] W^T */
+/* y [rows, out] = x [rows, in] W^T, plus (NULL: nothing) of y's shape */
 static void linear_forward(const struct pass *p, float *y, const float *x, const float *W, size_t rows, size_t out, size_t in,
-                           bool add)
+                           const float *plus)
 {
-    const struct gemm g = {GEMM_nt, rows, out, in, x, in, W, in, y, out, add};
+    const struct gemm g = {GEMM_nt, rows, out, in, x, in, W, in, y, out, plus};
     p->k->gemm(&g, p->w->pack.at);
 }
 
@@ -71,9 +71,9 @@ static void linear_forward(const struct pass *p, float *y, const float *x, const
 static void linear_backward(const struct pass *p, float *dx, float *dW, const float *dy, const float *x, const float *W,
                             size_t rows, size_t out, size_t in)
 {
-    const struct gemm back = {GEMM_nn, rows, in, out, dy, out, W, in, dx, in, false};
+    const struct gemm back = {GEMM_nn, rows, in, out, dy, out, W, in, dx, in, NULL};
     p->k->gemm(&back, p->w->pack.at);
-    const struct gemm grad = {GEMM_tn, out, in, rows, dy, out, x, in, dW, in, true};
+    const struct gemm grad = {GEMM_tn, out, in, rows, dy, out, x, in, dW, in, dW};
     p->k->gemm(&grad, p->w->pack.at);
 }
 
@@ -107,34 +107,40 @@ static void layer_attention_forward(const struct pass *p, size_t layer)
     struct work *w = p->w;
     float *x = at(w->x, layer), *n1 = at(w->n1, layer), *qkv = at(w->qkv, layer);
     p->k->rmsnorm_forward(n1, at(w->rstd1, layer), x, weight(p, TENSOR_norm1, layer), p->T, p->D, p->eps);
-    linear_forward(p, qkv, n1, weight(p, TENSOR_q_proj, layer), p->T, p->S, p->D, false);
+    linear_forward(p, qkv, n1, weight(p, TENSOR_q_proj, layer), p->T, p->S, p->D, NULL);
     if (p->l->config.qkv_bias) p->k->add_rows(qkv, p->S, weight(p, TENSOR_q_bias, layer), p->T, p->S);
     p->k->rope(qkv, p->S, p->T, p->H + p->attention.kv_heads, p->E, w->position, p->l->rope, 1);
     p->k->attention_forward(&p->attention, at(w->att, layer), at(w->lse, layer), qkv);
+}
+
+/* everything of a layer but its output: what backward needs */
+static void layer_inside(const struct pass *p, size_t layer)
+{
+    struct work *w = p->w;
+    bool last = is_last(p, layer);
+    size_t rows = last ? p->R : p->T;
+    float *mid = at(w->mid, layer), *n2 = at(w->n2, layer), *gu = at(w->gu, layer);
+    layer_attention_forward(p, layer);
+    const float *att = at(w->att, layer), *x = at(w->x, layer);
+    if (last) {
+        gather_rows(mid, x, w->row, rows, p->D);
+        gather_rows(w->picked.at, att, w->row, rows, p->A);
+        att = w->picked.at;
+        x = mid;
+    }
+    linear_forward(p, mid, att, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A, x);
+    p->k->rmsnorm_forward(n2, at(w->rstd2, layer), mid, weight(p, TENSOR_norm2, layer), rows, p->D, p->eps);
+    linear_forward(p, gu, n2, weight(p, TENSOR_gate_proj, layer), rows, 2 * p->F, p->D, NULL);
+    p->k->swiglu_forward(at(w->act, layer), gu, rows, p->F);
 }
 
 static void layer_forward(const struct pass *p, size_t layer)
 {
     struct work *w = p->w;
     bool last = is_last(p, layer);
-    size_t rows = last ? p->R : p->T;
-    float *mid = at(w->mid, layer), *n2 = at(w->n2, layer), *gu = at(w->gu, layer), *act = at(w->act, layer);
-    layer_attention_forward(p, layer);
-    const float *att = at(w->att, layer);
-    if (last) {
-        gather_rows(mid, at(w->x, layer), w->row, rows, p->D);
-        gather_rows(w->picked.at, att, w->row, rows, p->A);
-        att = w->picked.at;
-    } else {
-        memcpy(mid, at(w->x, layer), rows * p->D * sizeof *mid);
-    }
-    linear_forward(p, mid, att, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A, true);
-    p->k->rmsnorm_forward(n2, at(w->rstd2, layer), mid, weight(p, TENSOR_norm2, layer), rows, p->D, p->eps);
-    linear_forward(p, gu, n2, weight(p, TENSOR_gate_proj, layer), rows, 2 * p->F, p->D, false);
-    p->k->swiglu_forward(act, gu, rows, p->F);
-    float *next = last ? w->top.at : at(w->x, layer + 1);
-    memcpy(next, mid, rows * p->D * sizeof *next);
-    linear_forward(p, next, act, weight(p, TENSOR_down_proj, layer), rows, p->D, p->F, true);
+    layer_inside(p, layer);
+    linear_forward(p, last ? w->top.at : at(w->x, layer + 1), at(w->act, layer), weight(p, TENSOR_down_proj, layer),
+                   last ? p->R : p->T, p->D, p->F, at(w->mid, layer));
 }
 
 /* from dx at the layer's output rows to w->dwide, the gradient at its input (all tokens) */
@@ -172,8 +178,7 @@ static void layer_backward(const struct pass *p, size_t layer, float *dx)
 static void head_logits(const struct pass *p, size_t from, size_t cols)
 {
     const float *W = weight(p, TENSOR_head, 0) + from * p->D;
-    const struct gemm g = {GEMM_nt,         p->R, cols, p->D, p->w->hidden.at, p->D, W, p->D, p->w->logits.at,
-                           p->l->head_cols, false};
+    const struct gemm g = {GEMM_nt, p->R, cols, p->D, p->w->hidden.at, p->D, W, p->D, p->w->logits.at, p->l->head_cols, NULL};
     p->k->gemm(&g, p->w->pack.at);
 }
 
@@ -226,10 +231,10 @@ static void head_backward(const struct pass *p, float *dn, const struct learner_
             p->k->head_backward(&w->head[r], z + r * ld, from, cols, &g);
         }
         const float *W = weight(p, TENSOR_head, 0) + from * p->D;
-        const struct gemm back = {GEMM_nn, p->R, p->D, cols, z, ld, W, p->D, dn, p->D, from > 0};
+        const struct gemm back = {GEMM_nn, p->R, p->D, cols, z, ld, W, p->D, dn, p->D, from > 0 ? dn : NULL};
         p->k->gemm(&back, w->pack.at);
-        const struct gemm dw = {
-            GEMM_tn, cols, p->D, p->R, z, ld, w->hidden.at, p->D, gradient(p, TENSOR_head, 0) + from * p->D, p->D, true};
+        float *dW = gradient(p, TENSOR_head, 0) + from * p->D;
+        const struct gemm dw = {GEMM_tn, cols, p->D, p->R, z, ld, w->hidden.at, p->D, dW, p->D, dW};
         p->k->gemm(&dw, w->pack.at);
     }
     if (grad->dhidden) p->k->add(dn, grad->dhidden, p->R * p->D);
@@ -246,6 +251,8 @@ void learner_pass_backward(struct learner *l, struct work *w, const float *weigh
     /* the last layer turns target rows (dx) into all tokens (dwide); the others work on dwide in place */
     float *dx = w->dx.at;
     for (size_t layer = (size_t)l->config.layers; layer-- > 0;) {
+        if (l->kind == LEARNER_KIND_recompute && !is_last(p, layer))
+            layer_inside(p, layer); /* the last one's arrays are still there */
         layer_backward(p, layer, dx);
         dx = w->dwide.at;
     }

@@ -44,7 +44,7 @@ static void gemm_shape(enum gemm_op op, size_t M, size_t N, size_t K, bool add)
     fill(b, (bt ? N : K) * ldb, 1);
     fill(c, M * ldc, 1);
     memcpy(was, c, M * ldc * sizeof *c);
-    const struct gemm g = {op, M, N, K, a, lda, b, ldb, c, ldc, add};
+    const struct gemm g = {op, M, N, K, a, lda, b, ldb, c, ldc, add ? c : NULL};
     k->gemm(&g, pack);
     for (size_t i = 0; i < M; i++) {
         for (size_t j = 0; j < ldc; j++) {
@@ -88,7 +88,7 @@ static void prepacked_once(void)
     float *pack = floats(GEMM_PACK_FLOATS), *packed = floats(gemm_packed_floats(N, K));
     fill(a, M * K, 1);
     fill(b, N * K, 1);
-    struct gemm g = {GEMM_nt, M, N, K, a, K, b, K, c, N, false};
+    struct gemm g = {GEMM_nt, M, N, K, a, K, b, K, c, N, NULL};
     k->gemm(&g, pack);
     k->gemm_pack(packed, b, N, K);
     g.c = d;
@@ -118,7 +118,7 @@ static void rows_once(void)
     fill(a, M * K, 1);
     fill(b, N * K, 1);
     k->gemm_pack(packed, b, N, K);
-    struct gemm g = {GEMM_nt, M, N, K, a, K, NULL, K, all, N, false};
+    struct gemm g = {GEMM_nt, M, N, K, a, K, NULL, K, all, N, NULL};
     k->gemm_prepacked(&g, packed);
     g.c = some;
     for (g.M = 1; g.M <= M / 2; g.M++) {
