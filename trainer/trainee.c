@@ -12,7 +12,7 @@ static err_t build(struct trainee *t, const struct trainee_config *config)
     TRY(model_new(&t->kept_model, &config->model));
     TRY(adamw_new_model(&t->adamw, &config->adamw, &config->model));
     TRY(adamw_new_model(&t->kept_adamw, &config->adamw, &config->model));
-    TRY(learner_new(&t->learner, &config->model, pool_threads(t->pool), config->max_tokens, true));
+    TRY(learner_new(&t->learner, &config->model, pool_threads(t->pool), config->max_tokens, LEARNER_KIND_gradient));
     rng_init(&t->rng, config->seed, RNG_STREAM);
     return ERR_ok;
 }

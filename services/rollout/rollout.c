@@ -50,7 +50,7 @@ static err_t open_job(struct rollout *rollout, const struct wire_job_assign *ass
     TRY(seats_open(rollout));
     uint32_t context = (uint32_t)rollout->spec.rollout.max_context;
     TRY(decoder_new(&rollout->decoder, &rollout->config, (uint32_t)rollout->slots, context, rollout->pool));
-    return learner_new(&rollout->checker, &rollout->config, 1, context, false);
+    return learner_new(&rollout->checker, &rollout->config, 1, context, LEARNER_KIND_forward);
 }
 
 static void job_assign(struct rollout *rollout, const struct wire_job_assign *assign)

@@ -136,6 +136,12 @@ void decoder_reset(struct decoder *decoder, uint32_t slot)
     decoder->used[slot] = 0;
 }
 
+void decoder_cut(struct decoder *decoder, uint32_t slot, uint32_t count)
+{
+    BUG_IF(slot >= decoder->slots || count > decoder->used[slot]);
+    decoder->used[slot] = count;
+}
+
 uint32_t decoder_used(const struct decoder *decoder, uint32_t slot)
 {
     BUG_IF(slot >= decoder->slots);

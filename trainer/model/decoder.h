@@ -28,6 +28,8 @@ void decoder_free(struct decoder **decoder);
 size_t decoder_bytes(const struct decoder *decoder);
 
 void decoder_reset(struct decoder *decoder, uint32_t slot);
+/* Forgets what was fed after the first `count` tokens; count is at most decoder_used. */
+void decoder_cut(struct decoder *decoder, uint32_t slot, uint32_t count);
 uint32_t decoder_used(const struct decoder *decoder, uint32_t slot); /* positions in the cache */
 
 /* Each slot at most once among the items. ERR_too_large when a slot would pass max_context, ERR_invalid for a bad id or a

@@ -26,7 +26,7 @@ static const float *packed(const struct pass *p, size_t offset, size_t layer)
 static void linear(const struct pass *p, float *y, const float *x, const float *W, size_t rows, size_t out, size_t in,
                    bool add)
 {
-    const struct gemm g = {GEMM_nt, rows, out, in, x, in, NULL, 0, y, out, add};
+    const struct gemm g = {GEMM_nt, rows, out, in, x, in, NULL, 0, y, out, add ? y : NULL};
     p->k->gemm_prepacked(&g, W);
 }
 

@@ -1,5 +1,7 @@
 #include "trainer/model/kernels.h"
 
+#include <stdbool.h>
+
 extern const struct kernels kernels_base;
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -38,5 +40,6 @@ const struct kernels *kernels(void)
 size_t attention_scratch_floats(size_t heads, size_t kv_heads, size_t head_dim, size_t max_tokens)
 {
     size_t rows = ATTENTION_BLOCK * (heads / kv_heads);
-    return 3 * rows * head_dim + 2 * rows * max_tokens;
+    size_t panels = (max_tokens + GEMM_NR_MAX - 1) / GEMM_NR_MAX * GEMM_NR_MAX;
+    return 3 * rows * head_dim + 2 * panels * head_dim + 2 * rows * panels;
 }

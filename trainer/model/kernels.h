@@ -37,11 +37,20 @@ struct kv {
     float *values;
 };
 
-/* Softmax over one row of logits. */
+/* Softmax over one row of logits that come in parts: the first two are set by the caller, the rest by head_add. */
 struct head_row {
-    size_t V;
     float inverse_temperature;
     int32_t token; /* the target */
+    float high;    /* largest logit so far */
+    float sum;     /* of e^d, d = (z - high) / temperature */
+    float moment;  /* of e^d d */
+    float target;  /* the target's logit */
+};
+
+/* What backward is told of a row. */
+struct head_grad {
+    float lse, entropy;    /* as head_end gave them */
+    float dlogp, dentropy; /* dL/d of each */
 };
 
 struct kernels {
@@ -70,10 +79,12 @@ struct kernels {
     void (*swiglu_forward)(float *y, const float *gu, size_t T, size_t F);
     void (*swiglu_backward)(float *dgu, const float *dy, const float *gu, size_t T, size_t F);
 
-    /* One target. logits z [V]; p = softmax(z / temperature). Sets lse, log p(token) and the entropy in nats. */
-    void (*head_forward)(const struct head_row *row, const float *z, float *lse, float *logp, float *entropy);
-    /* Overwrites z by dL/dz given dL/dlogp and dL/dentropy. */
-    void (*head_backward)(const struct head_row *row, float *z, float lse, float entropy, float dlogp, float dentropy);
+    /* One target; p = softmax(logits / temperature). head_add takes the logits z [n] of ids [from, from + n), in order from 0
+     * on; head_end sets lse, log p(token) and the entropy in nats. */
+    void (*head_add)(struct head_row *row, const float *z, size_t from, size_t n);
+    void (*head_end)(const struct head_row *row, float *lse, float *logp, float *entropy);
+    /* Overwrites z [n], logits of ids [from, from + n), by dL/dz. */
+    void (*head_backward)(const struct head_row *row, float *z, size_t from, size_t n, const struct head_grad *grad);
 
     /* Decoding: keys and values of one position into the cache, and G queries over positions [0, n). out [G, E];
      * scores [G, n rounded up to KV_PANEL] is scratch. */

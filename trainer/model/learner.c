@@ -6,25 +6,31 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define MAX_WORKERS   256
-#define MAX_TOKENS    ((size_t)1 << 22)
-#define LOGITS_FLOATS ((size_t)1 << 19) /* aim of a worker's block of logits: stays in the cache */
-#define HEAD_ROWS_MIN 16
-#define HEAD_ROWS_MAX 256
-#define ROUND_UP(n)   (((n) + 15) / 16 * 16)
+#define MAX_WORKERS 256
+#define MAX_TOKENS  ((size_t)1 << 22)
+#define HEAD_COLS   512 /* ids whose logits are computed together */
+#define ROUND_UP(n) (((n) + 15) / 16 * 16)
+
+enum work_kept { WORK_one, WORK_input, WORK_inner };
+
+static bool keeps(enum learner_kind kind, enum work_kept kept)
+{
+    if (kind == LEARNER_KIND_forward) return false;
+    return kept == WORK_input || (kept == WORK_inner && kind == LEARNER_KIND_gradient);
+}
 
 /* Sets the arrays' strides and, given the block, where they lie. Returns the floats of the block. */
-static size_t place_arrays(const struct learner *l, struct work *w, bool with_gradient)
+static size_t place_arrays(const struct learner *l, struct work *w)
 {
     const struct model_config *c = &l->config;
     size_t T = l->max_tokens, D = (size_t)c->width, H = (size_t)c->heads, E = (size_t)c->head_dim, F = (size_t)c->ff;
-    size_t A = H * E, S = A + 2 * (size_t)c->kv_heads * E, V = (size_t)c->vocab_padded, head_rows = l->head_rows;
+    size_t A = H * E, S = A + 2 * (size_t)c->kv_heads * E, head_cols = l->head_cols;
     size_t attention_floats = attention_scratch_floats(H, (size_t)c->kv_heads, E, T);
     size_t at = 0;
-#define WORK(name, per_layer, backward, floats)                                                                              \
-    if (with_gradient || !(backward)) {                                                                                      \
+#define WORK(name, kept, backward, floats)                                                                                   \
+    if (l->kind != LEARNER_KIND_forward || !(backward)) {                                                                    \
         size_t size_ = ROUND_UP(floats);                                                                                     \
-        bool many_ = (per_layer) && with_gradient;                                                                           \
+        bool many_ = keeps(l->kind, WORK_##kept);                                                                            \
         w->name = (struct array){w->block ? w->block + at : NULL, many_ ? size_ : 0};                                        \
         at += size_ * (many_ ? (size_t)c->layers : 1);                                                                       \
     }
@@ -33,41 +39,59 @@ static size_t place_arrays(const struct learner *l, struct work *w, bool with_gr
     return at;
 }
 
-static err_t work_init(struct learner *l, struct work *w, bool with_gradient)
+static err_t work_init(struct learner *l, struct work *w)
 {
-    size_t floats = place_arrays(l, w, with_gradient);
+    size_t floats = place_arrays(l, w), weights = ROUND_UP(l->layout.count) * sizeof(float);
     w->block = aligned_alloc(64, floats * sizeof(float));
     w->position = calloc(l->max_tokens, sizeof *w->position);
     w->row = calloc(l->max_tokens, sizeof *w->row);
-    l->bytes += floats * sizeof(float) + l->max_tokens * (sizeof *w->position + sizeof *w->row);
-    bool good = w->block && w->position && w->row;
-    if (good && with_gradient) {
-        w->gradient = aligned_alloc(64, ROUND_UP(l->layout.count) * sizeof(float));
-        l->bytes += ROUND_UP(l->layout.count) * sizeof(float);
+    w->head = calloc(l->max_tokens, sizeof *w->head);
+    bool good = w->block && w->position && w->row && w->head;
+    if (good && l->kind != LEARNER_KIND_forward) {
+        w->gradient = aligned_alloc(64, weights);
         good = w->gradient != NULL;
-        if (good) memset(w->gradient, 0, ROUND_UP(l->layout.count) * sizeof(float));
+        if (good) memset(w->gradient, 0, weights);
     }
     if (!good) return err_set(ERR_memory, "a learner for %zu tokens", l->max_tokens);
-    (void)place_arrays(l, w, with_gradient);
+    (void)place_arrays(l, w);
     return ERR_ok;
 }
 
-static err_t learner_init(struct learner *l, bool with_gradient)
+static struct learner learner_of(const struct model_config *config, size_t workers, size_t max_tokens, enum learner_kind kind)
 {
-    size_t rows = LOGITS_FLOATS / (size_t)l->config.vocab_padded;
-    l->head_rows = rows < HEAD_ROWS_MIN ? HEAD_ROWS_MIN : rows > HEAD_ROWS_MAX ? HEAD_ROWS_MAX : rows;
-    l->rope_rows = (size_t)l->config.max_positions < l->max_tokens ? (size_t)l->config.max_positions : l->max_tokens;
+    size_t ids = ROUND_UP((size_t)config->vocab), positions = (size_t)config->max_positions;
+    return (struct learner){
+        .config = *config,
+        .layout = layout_of(config),
+        .kernels = kernels(),
+        .workers = workers,
+        .max_tokens = max_tokens,
+        .kind = kind,
+        .head_cols = ids < HEAD_COLS ? ids : HEAD_COLS,
+        .rope_rows = positions < max_tokens ? positions : max_tokens,
+    };
+}
+
+size_t learner_bytes_of(const struct model_config *config, size_t workers, size_t max_tokens, enum learner_kind kind)
+{
+    const struct learner l = learner_of(config, workers, max_tokens, kind);
+    struct work w = {0};
+    size_t each = place_arrays(&l, &w) * sizeof(float) + max_tokens * (sizeof *w.position + sizeof *w.row + sizeof *w.head);
+    if (kind != LEARNER_KIND_forward) each += ROUND_UP(l.layout.count) * sizeof(float);
+    return sizeof l + l.rope_rows * (size_t)config->head_dim * sizeof(float) + workers * (sizeof w + each);
+}
+
+static err_t learner_init(struct learner *l)
+{
     TRY(rope_table(&l->rope, &l->config, l->rope_rows));
-    l->bytes += sizeof *l + l->rope_rows * (size_t)l->config.head_dim * sizeof(float);
     l->work = calloc(l->workers, sizeof *l->work);
     if (!l->work) return err_set(ERR_memory, "a learner");
-    l->bytes += l->workers * sizeof *l->work;
-    for (size_t i = 0; i < l->workers; i++) TRY(work_init(l, &l->work[i], with_gradient));
+    for (size_t i = 0; i < l->workers; i++) TRY(work_init(l, &l->work[i]));
     return ERR_ok;
 }
 
 err_t learner_new(struct learner **ret, const struct model_config *config, size_t workers, size_t max_tokens,
-                  bool with_gradient)
+                  enum learner_kind kind)
 {
     TRY(model_config_check(config));
     if (workers < 1 || workers > MAX_WORKERS)
@@ -76,9 +100,8 @@ err_t learner_new(struct learner **ret, const struct model_config *config, size_
         return err_set(ERR_invalid, "a learner for %zu tokens; 2 to %zu are allowed", max_tokens, MAX_TOKENS);
     struct learner *l = calloc(1, sizeof *l);
     if (!l) return err_set(ERR_memory, "a learner");
-    *l = (struct learner){
-        .config = *config, .layout = layout_of(config), .kernels = kernels(), .workers = workers, .max_tokens = max_tokens};
-    err_t err = learner_init(l, with_gradient);
+    *l = learner_of(config, workers, max_tokens, kind);
+    err_t err = learner_init(l);
     if (err != ERR_ok)
         learner_free(&l);
     else
@@ -96,6 +119,7 @@ void learner_free(struct learner **learner)
         free(w->block);
         free(w->position);
         free(w->row);
+        free(w->head);
         free(w->gradient);
     }
     free(l->work);
@@ -105,7 +129,7 @@ void learner_free(struct learner **learner)
 
 size_t learner_bytes(const struct learner *learner)
 {
-    return learner->bytes;
+    return learner_bytes_of(&learner->config, learner->workers, learner->max_tokens, learner->kind);
 }
 
 /* every sequence within its bounds; fills positions within the sequences */

@@ -38,12 +38,21 @@ struct learner_grad {
     const float *dhidden;  /* [targets, D] or NULL */
 };
 
-/* workers >= 1; max_tokens is the most tokens a micro-batch may hold (a longer single sequence is refused).
- * with_gradient false makes a forward-only learner (reference model, old-policy pass). */
+/* What is kept of a forward pass. Recomputation keeps the input of each layer and computes the rest of it again in backward:
+ * the same gradients to the bit, for about a third more work and a small part of the memory. */
+enum learner_kind {
+    LEARNER_KIND_forward, /* nothing: no gradients (checks, scores) */
+    LEARNER_KIND_gradient,
+    LEARNER_KIND_recompute
+};
+
+/* workers >= 1; max_tokens is the most tokens a micro-batch may hold (a longer single sequence is refused). */
 err_t learner_new(struct learner **ret, const struct model_config *config, size_t workers, size_t max_tokens,
-                  bool with_gradient) MUST_USE;
+                  enum learner_kind kind) MUST_USE;
 void learner_free(struct learner **learner);
 size_t learner_bytes(const struct learner *learner); /* memory held */
+/* The same before it is made; a checked config. */
+size_t learner_bytes_of(const struct model_config *config, size_t workers, size_t max_tokens, enum learner_kind kind);
 
 /* ERR_invalid for ids outside the vocabulary, unordered targets or too many tokens; nothing is computed then. */
 err_t learner_forward(struct learner *learner, size_t worker, const struct model *model, const struct learner_batch *batch,

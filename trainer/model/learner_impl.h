@@ -13,14 +13,15 @@ struct array {
 
 /* One worker's memory. */
 struct work {
-#define WORK(name, per_layer, backward, floats) struct array name;
+#define WORK(name, kept, backward, floats) struct array name;
 #include "trainer/model/work.def"
 #undef WORK
-    float *block;      /* all of the above */
-    int32_t *position; /* [max_tokens] of the last forward */
-    uint32_t *row;     /* [max_tokens] position that predicts each target */
-    float *gradient;   /* [parameters] or NULL */
-    size_t tokens;     /* of the last forward; 0: none */
+    float *block;          /* all of the above */
+    int32_t *position;     /* [max_tokens] of the last forward */
+    uint32_t *row;         /* [max_tokens] position that predicts each target */
+    struct head_row *head; /* [max_tokens] of each target */
+    float *gradient;       /* [parameters] or NULL */
+    size_t tokens;         /* of the last forward; 0: none */
     size_t targets;
 };
 
@@ -30,8 +31,8 @@ struct learner {
     const struct kernels *kernels;
     size_t workers;
     size_t max_tokens;
-    size_t head_rows; /* rows of logits at a time */
-    size_t bytes;
+    enum learner_kind kind;
+    size_t head_cols; /* ids whose logits are computed together */
     size_t rope_rows;
     float *rope; /* [rope_rows, head_dim] */
     struct work *work;

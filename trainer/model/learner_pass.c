@@ -59,11 +59,11 @@ static bool is_last(const struct pass *p, size_t layer)
     return layer + 1 == (size_t)p->l->config.layers;
 }
 
-/* y [rows, out] (+)= x [rows, in] W^T */
+/* y [rows, out] = x [rows, in] W^T, plus (NULL: nothing) of y's shape */
 static void linear_forward(const struct pass *p, float *y, const float *x, const float *W, size_t rows, size_t out, size_t in,
-                           bool add)
+                           const float *plus)
 {
-    const struct gemm g = {GEMM_nt, rows, out, in, x, in, W, in, y, out, add};
+    const struct gemm g = {GEMM_nt, rows, out, in, x, in, W, in, y, out, plus};
     p->k->gemm(&g, p->w->pack.at);
 }
 
@@ -71,9 +71,9 @@ static void linear_forward(const struct pass *p, float *y, const float *x, const
 static void linear_backward(const struct pass *p, float *dx, float *dW, const float *dy, const float *x, const float *W,
                             size_t rows, size_t out, size_t in)
 {
-    const struct gemm back = {GEMM_nn, rows, in, out, dy, out, W, in, dx, in, false};
+    const struct gemm back = {GEMM_nn, rows, in, out, dy, out, W, in, dx, in, NULL};
     p->k->gemm(&back, p->w->pack.at);
-    const struct gemm grad = {GEMM_tn, out, in, rows, dy, out, x, in, dW, in, true};
+    const struct gemm grad = {GEMM_tn, out, in, rows, dy, out, x, in, dW, in, dW};
     p->k->gemm(&grad, p->w->pack.at);
 }
 
@@ -107,34 +107,40 @@ static void layer_attention_forward(const struct pass *p, size_t layer)
     struct work *w = p->w;
     float *x = at(w->x, layer), *n1 = at(w->n1, layer), *qkv = at(w->qkv, layer);
     p->k->rmsnorm_forward(n1, at(w->rstd1, layer), x, weight(p, TENSOR_norm1, layer), p->T, p->D, p->eps);
-    linear_forward(p, qkv, n1, weight(p, TENSOR_q_proj, layer), p->T, p->S, p->D, false);
+    linear_forward(p, qkv, n1, weight(p, TENSOR_q_proj, layer), p->T, p->S, p->D, NULL);
     if (p->l->config.qkv_bias) p->k->add_rows(qkv, p->S, weight(p, TENSOR_q_bias, layer), p->T, p->S);
     p->k->rope(qkv, p->S, p->T, p->H + p->attention.kv_heads, p->E, w->position, p->l->rope, 1);
     p->k->attention_forward(&p->attention, at(w->att, layer), at(w->lse, layer), qkv);
+}
+
+/* everything of a layer but its output: what backward needs */
+static void layer_inside(const struct pass *p, size_t layer)
+{
+    struct work *w = p->w;
+    bool last = is_last(p, layer);
+    size_t rows = last ? p->R : p->T;
+    float *mid = at(w->mid, layer), *n2 = at(w->n2, layer), *gu = at(w->gu, layer);
+    layer_attention_forward(p, layer);
+    const float *att = at(w->att, layer), *x = at(w->x, layer);
+    if (last) {
+        gather_rows(mid, x, w->row, rows, p->D);
+        gather_rows(w->picked.at, att, w->row, rows, p->A);
+        att = w->picked.at;
+        x = mid;
+    }
+    linear_forward(p, mid, att, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A, x);
+    p->k->rmsnorm_forward(n2, at(w->rstd2, layer), mid, weight(p, TENSOR_norm2, layer), rows, p->D, p->eps);
+    linear_forward(p, gu, n2, weight(p, TENSOR_gate_proj, layer), rows, 2 * p->F, p->D, NULL);
+    p->k->swiglu_forward(at(w->act, layer), gu, rows, p->F);
 }
 
 static void layer_forward(const struct pass *p, size_t layer)
 {
     struct work *w = p->w;
     bool last = is_last(p, layer);
-    size_t rows = last ? p->R : p->T;
-    float *mid = at(w->mid, layer), *n2 = at(w->n2, layer), *gu = at(w->gu, layer), *act = at(w->act, layer);
-    layer_attention_forward(p, layer);
-    const float *att = at(w->att, layer);
-    if (last) {
-        gather_rows(mid, at(w->x, layer), w->row, rows, p->D);
-        gather_rows(w->picked.at, att, w->row, rows, p->A);
-        att = w->picked.at;
-    } else {
-        memcpy(mid, at(w->x, layer), rows * p->D * sizeof *mid);
-    }
-    linear_forward(p, mid, att, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A, true);
-    p->k->rmsnorm_forward(n2, at(w->rstd2, layer), mid, weight(p, TENSOR_norm2, layer), rows, p->D, p->eps);
-    linear_forward(p, gu, n2, weight(p, TENSOR_gate_proj, layer), rows, 2 * p->F, p->D, false);
-    p->k->swiglu_forward(act, gu, rows, p->F);
-    float *next = last ? w->top.at : at(w->x, layer + 1);
-    memcpy(next, mid, rows * p->D * sizeof *next);
-    linear_forward(p, next, act, weight(p, TENSOR_down_proj, layer), rows, p->D, p->F, true);
+    layer_inside(p, layer);
+    linear_forward(p, last ? w->top.at : at(w->x, layer + 1), at(w->act, layer), weight(p, TENSOR_down_proj, layer),
+                   last ? p->R : p->T, p->D, p->F, at(w->mid, layer));
 }
 
 /* from dx at the layer's output rows to w->dwide, the gradient at its input (all tokens) */
@@ -168,31 +174,35 @@ static void layer_backward(const struct pass *p, size_t layer, float *dx)
                            weight(p, TENSOR_norm1, layer), p->T, p->D);
 }
 
-/* logits of `rows` rows from row `from` on, [rows, vocab_padded] of which V columns are set */
-static void head_logits(const struct pass *p, size_t from, size_t rows)
+/* logits of ids [from, from + cols) at the target rows, [R, head_cols] */
+static void head_logits(const struct pass *p, size_t from, size_t cols)
 {
-    const struct gemm g = {GEMM_nt,
-                           rows,
-                           p->V,
-                           p->D,
-                           p->w->hidden.at + from * p->D,
-                           p->D,
-                           weight(p, TENSOR_head, 0),
-                           p->D,
-                           p->w->logits.at,
-                           (size_t)p->l->config.vocab_padded,
-                           false};
+    const float *W = weight(p, TENSOR_head, 0) + from * p->D;
+    const struct gemm g = {GEMM_nt, p->R, cols, p->D, p->w->hidden.at, p->D, W, p->D, p->w->logits.at, p->l->head_cols, NULL};
     p->k->gemm(&g, p->w->pack.at);
 }
 
-static struct head_row head_row(const struct pass *p, size_t target)
+static size_t head_cols(const struct pass *p, size_t from)
 {
-    return (struct head_row){p->V, 1.0f / p->batch->temperature, p->batch->tokens[p->batch->target[target]]};
+    return p->V - from < p->l->head_cols ? p->V - from : p->l->head_cols;
 }
 
-static size_t head_rows(const struct pass *p, size_t from)
+static void head_forward(const struct pass *p, const struct learner_out *out)
 {
-    return p->R - from < p->l->head_rows ? p->R - from : p->l->head_rows;
+    struct work *w = p->w;
+    size_t ld = p->l->head_cols;
+    for (size_t r = 0; r < p->R; r++)
+        w->head[r] = (struct head_row){.inverse_temperature = 1.0f / p->batch->temperature,
+                                       .token = p->batch->tokens[p->batch->target[r]]};
+    for (size_t from = 0; from < p->V; from += ld) {
+        size_t cols = head_cols(p, from);
+        head_logits(p, from, cols);
+        for (size_t r = 0; r < p->R; r++) p->k->head_add(&w->head[r], w->logits.at + r * ld, from, cols);
+    }
+    for (size_t r = 0; r < p->R; r++) {
+        p->k->head_end(&w->head[r], &w->head_lse.at[r], &out->logp[r], &w->head_ent.at[r]);
+        out->entropy[r] = w->head_ent.at[r];
+    }
 }
 
 void learner_pass_forward(struct learner *l, struct work *w, const float *weights, const struct learner_batch *batch,
@@ -203,38 +213,29 @@ void learner_pass_forward(struct learner *l, struct work *w, const float *weight
     for (size_t layer = 0; layer < (size_t)l->config.layers; layer++) layer_forward(p, layer);
     p->k->rmsnorm_forward(w->hidden.at, w->rstd.at, w->top.at, weight(p, TENSOR_norm, 0), p->R, p->D, p->eps);
     if (out->hidden) memcpy(out->hidden, w->hidden.at, p->R * p->D * sizeof *out->hidden);
-    for (size_t from = 0; from < p->R; from += l->head_rows) {
-        size_t rows = head_rows(p, from);
-        head_logits(p, from, rows);
-        for (size_t r = from; r < from + rows; r++) {
-            const struct head_row row = head_row(p, r);
-            const float *z = w->logits.at + (r - from) * (size_t)l->config.vocab_padded;
-            p->k->head_forward(&row, z, &w->head_lse.at[r], &out->logp[r], &w->head_ent.at[r]);
-            out->entropy[r] = w->head_ent.at[r];
-        }
-    }
+    head_forward(p, out);
 }
 
-/* dn = gradient at the final norm's output; the head's weights get theirs. The logits are computed again: cheaper than
- * keeping [targets, vocab]. */
+/* dn = gradient at the final norm's output; the head's weights get theirs. The logits are computed again where they did not
+ * all fit: cheaper than keeping [targets, vocab]. */
 static void head_backward(const struct pass *p, float *dn, const struct learner_grad *grad)
 {
-    size_t Vp = (size_t)p->l->config.vocab_padded;
-    float *z = p->w->logits.at;
-    for (size_t from = 0; from < p->R; from += p->l->head_rows) {
-        size_t rows = head_rows(p, from);
-        head_logits(p, from, rows);
-        for (size_t r = from; r < from + rows; r++) {
-            const struct head_row row = head_row(p, r);
-            p->k->head_backward(&row, z + (r - from) * Vp, p->w->head_lse.at[r], p->w->head_ent.at[r], grad->dlogp[r],
-                                grad->dentropy[r]);
+    struct work *w = p->w;
+    size_t ld = p->l->head_cols;
+    float *z = w->logits.at;
+    for (size_t from = 0; from < p->V; from += ld) {
+        size_t cols = head_cols(p, from);
+        if (cols < p->V) head_logits(p, from, cols);
+        for (size_t r = 0; r < p->R; r++) {
+            const struct head_grad g = {w->head_lse.at[r], w->head_ent.at[r], grad->dlogp[r], grad->dentropy[r]};
+            p->k->head_backward(&w->head[r], z + r * ld, from, cols, &g);
         }
-        const struct gemm back = {GEMM_nn,          rows, p->D, p->V, z, Vp, weight(p, TENSOR_head, 0), p->D,
-                                  dn + from * p->D, p->D, false};
-        p->k->gemm(&back, p->w->pack.at);
-        const struct gemm dw = {
-            GEMM_tn, p->V, p->D, rows, z, Vp, p->w->hidden.at + from * p->D, p->D, gradient(p, TENSOR_head, 0), p->D, true};
-        p->k->gemm(&dw, p->w->pack.at);
+        const float *W = weight(p, TENSOR_head, 0) + from * p->D;
+        const struct gemm back = {GEMM_nn, p->R, p->D, cols, z, ld, W, p->D, dn, p->D, from > 0 ? dn : NULL};
+        p->k->gemm(&back, w->pack.at);
+        float *dW = gradient(p, TENSOR_head, 0) + from * p->D;
+        const struct gemm dw = {GEMM_tn, cols, p->D, p->R, z, ld, w->hidden.at, p->D, dW, p->D, dW};
+        p->k->gemm(&dw, w->pack.at);
     }
     if (grad->dhidden) p->k->add(dn, grad->dhidden, p->R * p->D);
 }
@@ -250,6 +251,8 @@ void learner_pass_backward(struct learner *l, struct work *w, const float *weigh
     /* the last layer turns target rows (dx) into all tokens (dwide); the others work on dwide in place */
     float *dx = w->dx.at;
     for (size_t layer = (size_t)l->config.layers; layer-- > 0;) {
+        if (l->kind == LEARNER_KIND_recompute && !is_last(p, layer))
+            layer_inside(p, layer); /* the last one's arrays are still there */
         layer_backward(p, layer, dx);
         dx = w->dwide.at;
     }

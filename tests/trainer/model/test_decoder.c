@@ -21,7 +21,7 @@ struct play {
 static void learn(struct play *p, size_t slot, uint32_t count)
 {
     AUTO_PTR(learner) learner = NULL;
-    ck_assert_int_eq(learner_new(&learner, &p->config, 1, CONTEXT, false), ERR_ok);
+    ck_assert_int_eq(learner_new(&learner, &p->config, 1, CONTEXT, LEARNER_KIND_forward), ERR_ok);
     uint32_t start[] = {0, count}, target[CONTEXT];
     float entropy[CONTEXT];
     for (uint32_t i = 1; i < count; i++) target[i - 1] = i;

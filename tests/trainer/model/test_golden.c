@@ -76,7 +76,7 @@ START_TEST(numpy_agrees)
     ck_assert_int_eq(model_new(&model, &config), ERR_ok);
     ck_assert_int_eq((int32_t)model->count, integer(golden, "count"));
     fill(model);
-    ck_assert_int_eq(learner_new(&learner, &config, 1, MAX, true), ERR_ok);
+    ck_assert_int_eq(learner_new(&learner, &config, 1, MAX, LEARNER_KIND_gradient), ERR_ok);
 
     const json_t *ids = json_object_get(golden, "tokens"), *starts = json_object_get(golden, "starts");
     int32_t tokens[MAX];

@@ -1,0 +1,67 @@
+/* What the parts of bench_engine share: shapes, clocks, limits of this machine, rows of the answer.
+ *
+ * Every limit (matrix products, reading memory) is measured in the same run; a share is the time that the limit allows over
+ * the time it took. A figure is the best of several rounds by the wall's clock. With --cpu it is the mean of all rounds by
+ * the processor time of this process divided by its threads: on a busy machine that is nearer to what a free one would show,
+ * but a thread that waits for another is not seen. */
+#ifndef PAL_BENCH_ENGINE_H
+#define PAL_BENCH_ENGINE_H
+
+#include "services/common/base/pool.h"
+#include "trainer/model/model.h"
+
+#include <jansson.h>
+
+#define ENGINE_VOCAB 279 /* ids of the presets' tokenizer in the demo's job */
+
+struct engine_bench {
+    size_t threads;
+    bool quick;
+    bool cpu;          /* the clock is processor time */
+    const char *only;  /* a shape's name, or NULL */
+    const char *peer;  /* the peer's Python, or NULL */
+    struct pool *pool; /* of `threads` */
+    double gemm;       /* FLOP/s of the best matrix product on all threads */
+    json_t *rows;
+};
+
+struct engine_shape {
+    const char *name;
+    struct model_config config;
+};
+
+/* index 0 to 3; false past the last */
+bool shape_at(size_t index, struct engine_shape *ret);
+double shape_matrices(const struct model_config *config); /* weights that a token is multiplied with, the head included */
+struct model *shape_model(const struct engine_shape *shape, uint64_t seed);
+
+double engine_wall(void); /* seconds */
+/* One figure: rounds of meter_start, work, meter_stop; then meter_rate. */
+struct meter {
+    const struct engine_bench *bench;
+    size_t threads; /* that work in a round */
+    double started, best, work, seconds;
+};
+void meter_start(struct meter *meter);
+void meter_stop(struct meter *meter, double work);
+double meter_rate(const struct meter *meter); /* work per second */
+
+void engine_must(err_t err);                              /* ends the program with the sentence */
+void *engine_take(size_t bytes);                          /* zeroed, 64-byte aligned */
+void engine_row(struct engine_bench *bench, json_t *row); /* takes it */
+
+/* The machine's limits on all threads: prints a line and sets bench->gemm. */
+void rates_gemm(struct engine_bench *bench);
+/* Bytes/s of a loop that reads `bytes` again and again, split over the threads. */
+double rates_read(const struct engine_bench *bench, size_t bytes);
+
+/* Tokens/s of forward and backward of `batch` sequences of `length` on each worker, every token a target. */
+double train_rate(const struct engine_bench *bench, const struct engine_shape *shape, size_t batch, size_t length);
+void train_bench(struct engine_bench *bench, const struct engine_shape *shape);
+double train_flops(const struct model_config *config, size_t length); /* of one token, forward and backward */
+
+void decode_bench(struct engine_bench *bench, const struct engine_shape *shape);
+/* Tokens/s of `batch` slots that have `context` tokens each and get one more a step. */
+double decode_rate(const struct engine_bench *bench, const struct engine_shape *shape, uint32_t batch, uint32_t context);
+
+#endif
