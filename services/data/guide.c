@@ -36,8 +36,8 @@ static double mean_reward(const struct group *group)
 bool guide_wants(const struct plan *plan, const struct group *group)
 {
     const struct job_guide *guide = &plan->spec.guide;
-    return guide->on && guide->mode != JOB_GUIDE_BALANCED && group->source == GROUP_FRESH &&
-           *plan->tasks[group->task].hint && hint_wanted(mean_reward(group), guide->threshold);
+    return guide->on && guide->mode != JOB_GUIDE_BALANCED && group->source == GROUP_FRESH && *plan->tasks[group->task].hint &&
+           hint_wanted(mean_reward(group), guide->threshold);
 }
 
 /* Why the group is played again, and with what. */
@@ -95,8 +95,7 @@ err_t guide_share(struct data *data, const struct group *group)
     if (data->plan->spec.guide.mode != JOB_GUIDE_MIXIN) return ERR_ok;
     double *advantage = arena_array(&data->arena, double, plain->size);
     if (!advantage) return ERR_memory;
-    for (size_t i = 0; i < plain->size; i++)
-        advantage[i] = plain->slots[i].member ? plain->slots[i].advantage : (double)NAN;
+    for (size_t i = 0; i < plain->size; i++) advantage[i] = plain->slots[i].member ? plain->slots[i].advantage : (double)NAN;
     TRY(data_begin(data));
     return store_group_share(data->store, data->plan->job, plain->id, advantage, plain->size);
 }

@@ -44,13 +44,13 @@ struct slot {
     char worker[BUS_PEER_BYTES];
     uint64_t deadline_ms;
     uint8_t failures[OUTCOME_COUNT]; /* attempts that ended so */
-    bool hinted; /* played with the task's hint */
-    bool member; /* once its group is closed: trained on, with `advantage` */
+    bool hinted;                     /* played with the task's hint */
+    bool member;                     /* once its group is closed: trained on, with `advantage` */
     enum outcome outcome;
     double reward;
     double advantage;
     int64_t steps, prompt_tokens, action_tokens, version_min;
-    uint64_t turns; /* with sampled tokens */
+    uint64_t turns;      /* with sampled tokens */
     struct span payload; /* owned; empty when it is only in the ledger */
     int64_t payload_raw;
 };
@@ -168,7 +168,7 @@ void plan_remove_group(struct plan *plan, struct group *group); /* and what it h
 /* Takes a closed group out of the plan's groups: it is kept with the hinted group in its place. */
 void plan_hold_group(struct plan *plan, struct group *plain, struct group *hinted);
 void plan_drop_payloads(struct plan *plan, struct group *group); /* they are in the ledger */
-struct slot *plan_slot(struct plan *plan, int64_t episode); /* NULL when it is not open here */
+struct slot *plan_slot(struct plan *plan, int64_t episode);      /* NULL when it is not open here */
 void plan_queue(struct plan *plan, struct slot *slot, bool in_front);
 struct slot *plan_dequeue(struct plan *plan, enum group_source source); /* NULL when empty */
 /* Keeps a copy of an ended episode's payload, within PLAN_PAYLOAD_BYTES. */

@@ -57,7 +57,7 @@ static const struct store_statement statements[] = {
                 .params = {STORE_INT8, STORE_INT8_ARRAY},
                 .columns = {STORE_INT8},
                 .text = "SELECT coalesce((SELECT max(t.pass) FROM training_use t WHERE t.job = $1 AND t.episode = u.id), 0)"
-                        " + 1 FROM unnest($2) WITH ORDINALITY AS u(id, n) ORDER BY u.n"},
+                        " + 1::bigint FROM unnest($2) WITH ORDINALITY AS u(id, n) ORDER BY u.n"},
 };
 
 const struct store_table store_batch_table = {"batch", statements, sizeof statements / sizeof *statements};
@@ -71,8 +71,7 @@ static err_t write_dropped(const struct store_batch *batch, struct buf *out)
         if (turns->n == 0) continue;
         TRY(buf_printf(out, "%s\"%zu\": [", some ? ", " : "{", i));
         some = true;
-        for (size_t t = 0; t < turns->n; t++)
-            TRY(buf_printf(out, "%s%llu", t ? ", " : "", (unsigned long long)turns->v[t]));
+        for (size_t t = 0; t < turns->n; t++) TRY(buf_printf(out, "%s%llu", t ? ", " : "", (unsigned long long)turns->v[t]));
         TRY(buf_text(out, "]"));
     }
     return some ? buf_text(out, "}") : ERR_ok;

@@ -26,11 +26,11 @@ static const struct store_statement statements[] = {
     [END] =
         {.name = "episode_end",
          .doc = "ends of attempts, one set; entropies and tokens of all turns in an array each, cut by lo and hi",
-         .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_TEXT_ARRAY, STORE_INT4_ARRAY,
-                    STORE_FLOAT8_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY, STORE_INT8_ARRAY,
-                    STORE_INT8_ARRAY, STORE_FLOAT4_ARRAY, STORE_INT4_ARRAY, STORE_INT4_ARRAY, STORE_FLOAT4_ARRAY,
-                    STORE_FLOAT4_ARRAY, STORE_TEXT_ARRAY, STORE_FLOAT4_ARRAY, STORE_INT4_ARRAY, STORE_FLOAT8_ARRAY,
-                    STORE_TEXT_ARRAY},
+         .params = {STORE_INT8,         STORE_INT8_ARRAY,   STORE_INT8_ARRAY,   STORE_TEXT_ARRAY,   STORE_TEXT_ARRAY,
+                    STORE_INT4_ARRAY,   STORE_FLOAT8_ARRAY, STORE_INT4_ARRAY,   STORE_INT4_ARRAY,   STORE_INT4_ARRAY,
+                    STORE_INT8_ARRAY,   STORE_INT8_ARRAY,   STORE_FLOAT4_ARRAY, STORE_INT4_ARRAY,   STORE_INT4_ARRAY,
+                    STORE_FLOAT4_ARRAY, STORE_FLOAT4_ARRAY, STORE_TEXT_ARRAY,   STORE_FLOAT4_ARRAY, STORE_INT4_ARRAY,
+                    STORE_FLOAT8_ARRAY, STORE_TEXT_ARRAY},
          .text =
              "UPDATE episode e SET state = u.state, outcome = u.outcome, ended_at = now(),"
              " failures = CASE WHEN u.failed = 1 THEN e.failures || u.outcome ELSE e.failures END,"
@@ -50,13 +50,15 @@ static const struct store_statement statements[] = {
     [LIST] = {.name = "episode_list",
               .doc = "slots of groups",
               .params = {STORE_INT8, STORE_INT8_ARRAY},
-              .columns = {STORE_INT8, STORE_INT8, STORE_INT4, STORE_TEXT, STORE_INT4, STORE_INT8, STORE_TEXT, STORE_INT8,
-                          STORE_INT4, STORE_TEXT, STORE_TEXT_ARRAY, STORE_FLOAT8, STORE_INT4, STORE_INT4, STORE_INT4,
-                          STORE_INT8, STORE_BOOL, STORE_TEXT, STORE_FLOAT4_ARRAY, STORE_FLOAT4_ARRAY},
+              .columns = {STORE_INT8,       STORE_INT8,   STORE_INT4, STORE_TEXT,         STORE_INT4,
+                          STORE_INT8,       STORE_TEXT,   STORE_INT8, STORE_INT4,         STORE_TEXT,
+                          STORE_TEXT_ARRAY, STORE_FLOAT8, STORE_INT4, STORE_INT4,         STORE_INT4,
+                          STORE_INT8,       STORE_BOOL,   STORE_TEXT, STORE_FLOAT4_ARRAY, STORE_FLOAT4_ARRAY},
               .text =
                   "SELECT id, group_id, slot, state, attempt, token, coalesce(worker, ''), seed, max_steps,"
                   " coalesce(outcome, ''), failures, reward, steps, prompt_tokens, action_tokens, coalesce(version_min, -1),"
-                  " hinted, coalesce(script, ''), turn_entropy, turn_tokens FROM episode WHERE job = $1 AND group_id = ANY ($2) ORDER BY group_id, slot"},
+                  " hinted, coalesce(script, ''), turn_entropy, turn_tokens FROM episode WHERE job = $1 AND group_id = ANY "
+                  "($2) ORDER BY group_id, slot"},
     [READ] = {.name = "payload_read",
               .doc = "payloads in the order of the ids",
               .params = {STORE_INT8, STORE_INT8_ARRAY},
@@ -146,8 +148,8 @@ struct end_columns {
 
 static bool end_columns_take(struct end_columns *c, struct arena *arena, size_t n, size_t turns)
 {
-    int64_t **const ints[] = {&c->ids,    &c->tokens, &c->failed, &c->steps, &c->prompt, &c->action,
-                              &c->vmin,   &c->vmax,   &c->lo,     &c->hi,    &c->told};
+    int64_t **const ints[] = {&c->ids,  &c->tokens, &c->failed, &c->steps, &c->prompt, &c->action,
+                              &c->vmin, &c->vmax,   &c->lo,     &c->hi,    &c->told};
     double **const reals[] = {&c->reward, &c->engine_ms, &c->env_ms, &c->verified};
     bool **const flags[] = {&c->no_reward, &c->no_vmin, &c->no_vmax, &c->no_verified};
     const char ***const texts[] = {&c->state, &c->outcome, &c->error, &c->scores};
@@ -155,7 +157,8 @@ static bool end_columns_take(struct end_columns *c, struct arena *arena, size_t 
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) good &= (*ints[i] = arena_array(arena, int64_t, n)) != NULL;
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) good &= (*reals[i] = arena_array(arena, double, n)) != NULL;
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) good &= (*flags[i] = arena_array(arena, bool, n)) != NULL;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) good &= (*texts[i] = arena_array(arena, const char *, n)) != NULL;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        good &= (*texts[i] = arena_array(arena, const char *, n)) != NULL;
     c->entropy = arena_array(arena, double, turns + 1);
     c->turn_tokens = arena_array(arena, double, turns + 1);
     return good && c->entropy && c->turn_tokens;

@@ -38,10 +38,10 @@ struct store_episode_end {
     bool failed;   /* adds the outcome to failures */
     double reward; /* of done */
     int64_t steps, prompt_tokens, action_tokens;
-    int64_t version_min, version_max; /* -1: none */
+    int64_t version_min, version_max;        /* -1: none */
     const float *turn_entropy, *turn_tokens; /* [turns]; tokens may be NULL: not told */
     size_t turns;
-    bool judged;        /* the reward is a judge's, and `verified` the environment's own */
+    bool judged; /* the reward is a judge's, and `verified` the environment's own */
     double verified;
     const char *scores; /* JSON object; NULL: nothing was measured */
     double engine_ms, env_ms;
