@@ -71,4 +71,20 @@ CREATE TABLE method_state (
     PRIMARY KEY (job, lineage, update, method)
 );
 
+-- what an update trains on of a group that closed with signal or without: its own episodes, those of the failed group in whose
+-- place it stands, the one that saved it. An episode without an advantage is left out.
+CREATE VIEW group_member AS
+    SELECT g.job, g.id AS group_id, e.id AS episode, e.hinted, false AS pooled, e.reward, e.steps, g.advantage[e.slot + 1] AS advantage
+    FROM episode_group g JOIN episode e ON e.job = g.job AND e.group_id = g.id
+    WHERE g.verdict IN ('signal', 'no_signal') AND g.advantage[e.slot + 1] IS NOT NULL
+    UNION ALL
+    SELECT h.job, h.id, e.id, e.hinted, false, e.reward, e.steps, g.advantage[e.slot + 1]
+    FROM episode_group h JOIN episode_group g ON g.job = h.job AND g.id = h.replaces AND g.verdict = 'hinted'
+    JOIN episode e ON e.job = g.job AND e.group_id = g.id
+    WHERE h.verdict IN ('signal', 'no_signal') AND g.advantage[e.slot + 1] IS NOT NULL
+    UNION ALL
+    SELECT g.job, g.id, e.id, e.hinted, true, e.reward, e.steps, g.advantage[g.size + 1]
+    FROM episode_group g JOIN episode e ON e.job = g.job AND e.id = g.pool
+    WHERE g.verdict IN ('signal', 'no_signal');
+
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO pal_reader;

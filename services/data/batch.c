@@ -179,7 +179,8 @@ static err_t note_metrics(struct data *data, const struct wire_update_done *done
         f->tokens_spent = (double)plan->tokens_spent;
         f->groups_void = (double)plan->voided;
         f->episodes_retried = (double)plan->retried;
-#define FIGURE(name, doc) metrics[n++] = (struct store_metric){#name, f->name};
+#define FIGURE(name, doc)                                                                                                    \
+    if (isfinite(f->name)) metrics[n++] = (struct store_metric){#name, f->name};
 #include "services/data/figures.def"
 #undef FIGURE
     }

@@ -105,6 +105,14 @@ err_t jobs_load(struct data *data) MUST_USE; /* the mirror from the ledger */
 void lineage_hello(struct data *data, struct peer *trainer);
 /* tasks.c */
 err_t tasks_materialise(struct data *data, struct plan *plan) MUST_USE;
+/* hints.c */
+struct store_task;
+/* The hash of a task's initial state (of its text, where the environment cannot be asked here) and the environment's own
+ * hint, ret_hint[ENV_HINT_BYTES]. An error: it is no task of this environment. */
+err_t hints_look(const struct job_environment *env, const char *body, struct digest *ret_hash, char *ret_hint) MUST_USE;
+/* Hints of a file replace the environments' own. ERR_invalid when the job wants hints and none of its tasks has one, or one
+ * is too long. */
+err_t hints_settle(struct plan *plan, struct store_task *tasks, size_t count) MUST_USE;
 /* grant.c */
 err_t grant_advance(struct data *data) MUST_USE;
 /* Plans a fresh group for an update; replaces: the group in whose place it is drawn, or NULL. ERR_not_found when every task
@@ -131,7 +139,9 @@ void finish_revoke(struct data *data, const struct slot *slot);
 /* A group's row as it closes; its members' advantages with the verdicts signal and no_signal. */
 err_t judge_close(struct data *data, struct group *group, const char *state, const char *verdict) MUST_USE;
 void judge_members(const struct plan *plan, struct group *group); /* which of its episodes are trained on */
-bool judge_varies(struct group *group);                           /* do the rewards of its members? */
+bool judge_varies(const struct group *group);                     /* do the rewards of its members? */
+/* Losses that make their advantages from a value head: every group has signal. */
+bool judge_by_value(const struct job_spec *spec);
 err_t judge_group(struct data *data, struct group *group) MUST_USE;
 /* guide.c */
 err_t guide_hint(struct data *data, const struct plan_task *task, struct span *ret) MUST_USE; /* in the turn's arena */

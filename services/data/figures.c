@@ -1,6 +1,8 @@
-/* What is said about the batch of an update (figures.def). */
+/* What is said about the batch of an update (figures.def); NaN is not said. */
 #include "curation/admission.h"
 #include "services/data/data.h"
+
+#include <math.h>
 
 /* What was played for the update, trained on or not. */
 struct played {
@@ -47,8 +49,9 @@ void figures_take(struct plan *plan, int64_t update, struct group **groups, size
     f.episodes = p.members;
     f.reward = share(p.plain_reward, p.plain);
     f.success = share(p.plain_successes, p.plain);
-    f.hinted_success = share(p.hinted_successes, p.hinted);
+    f.hinted_success = p.hinted > 0 ? p.hinted_successes / p.hinted : (double)NAN;
     f.hint_rate = share(p.hinted, p.hinted + p.plain);
+    if (!plan->spec.guide.on) f.hinted_groups = f.hint_rate = (double)NAN;
     f.staleness_mean = share(p.ages, p.members);
     f.no_signal_share = share(without, (double)count);
     plan->figures = f;

@@ -116,7 +116,7 @@ static err_t close_group(struct data *data, struct group *group)
         plan->demonstrations_open--;
         return judge_close(data, group, "closed", "measured");
     }
-    if (plan->spec.curation.refill && !judge_varies(group)) return refill(data, group);
+    if (plan->spec.curation.refill && !judge_by_value(&plan->spec) && !judge_varies(group)) return refill(data, group);
     return judge_group(data, group);
 }
 

@@ -50,7 +50,7 @@ static size_t list_members(struct group *group, struct slot **ret)
     return n;
 }
 
-bool judge_varies(struct group *group)
+bool judge_varies(const struct group *group)
 {
     const struct slot *first = NULL;
     const struct group *const both[] = {group, group->plain};
@@ -63,6 +63,11 @@ bool judge_varies(struct group *group)
         }
     }
     return false;
+}
+
+bool judge_by_value(const struct job_spec *spec)
+{
+    return spec->trainer.loss == JOB_LOSS_PPO || spec->trainer.loss == JOB_LOSS_WEBRL;
 }
 
 /* Groups with hinted members have a rule of their own. */
@@ -85,7 +90,7 @@ err_t judge_group(struct data *data, struct group *group)
     size_t n = list_members(group, members);
     for (size_t i = 0; i < n; i++) sum += rewards[i] = members[i]->reward;
     enum advantage rule = rule_of(plan, members, n);
-    group->signal = advantage_compute(rule, rewards, n, advantage);
+    group->signal = advantage_compute(rule, rewards, n, advantage) || judge_by_value(&plan->spec);
     for (size_t i = 0; i < n; i++) members[i]->advantage = advantage[i];
     TRY(judge_close(data, group, "closed", group->signal ? "signal" : "no_signal"));
     if (group->plain) TRY(guide_share(data, group));

@@ -20,7 +20,6 @@ struct maker {
     const struct job_environment *env;
     int64_t environment;
     const struct env_class *class; /* NULL for other providers */
-    void *state;
     struct store_task *tasks;
     size_t count, room;
     char **seen; /* hashes by open addressing, [seen_room] */
@@ -41,30 +40,13 @@ static bool is_new(struct maker *m, const char *hash)
     return m->seen[at] != NULL;
 }
 
-/* The hash of a task's initial state, and its hint. */
-static err_t look(struct maker *m, const char *body, struct digest *ret_hash, char *ret_hint)
-{
-    ret_hint[0] = 0;
-    if (!m->class) return digest_bytes(span_text(body), ret_hash);
-    struct env_obs obs;
-    char other[ENV_HINT_BYTES];
-    memset(m->state, 0, m->class->state_bytes);
-    TRY(m->class->reset(m->state, span_text(body), 1, &obs));
-    m->class->hint(m->state, other);
-    TRY(m->class->reset(m->state, span_text(body), 0, &obs));
-    m->class->hint(m->state, ret_hint);
-    if (strcmp(other, ret_hint) != 0)
-        (void)snprintf(ret_hint, ENV_HINT_BYTES, "{environment}"); /* each episode has its own */
-    return m->class->digest(m->state, ret_hash);
-}
-
 /* Adds a task unless its initial state is there already; *ret_added says which. */
 static err_t add(struct maker *m, const char *body, int64_t level, const char *hint, bool holdout, const char *source,
                  bool *ret_added)
 {
     struct digest hash;
     char own_hint[ENV_HINT_BYTES];
-    TRY(look(m, body, &hash, own_hint));
+    TRY(hints_look(m->env, body, &hash, own_hint));
     *ret_added = is_new(m, hash.hex);
     if (!*ret_added) return ERR_ok;
     BUG_IF(m->count == m->room);
@@ -186,12 +168,8 @@ static err_t make_all(struct maker *m)
         m->env = &m->plan->spec.environments[i];
         m->environment = (int64_t)i;
         m->class = m->env->provider == JOB_PROVIDER_BUILTIN ? env_find(m->env->name) : NULL;
-        size_t bytes = m->class ? m->class->state_bytes : 64;
-        m->state = aligned_alloc(64, (bytes + 63) / 64 * 64);
         memset(m->seen, 0, m->seen_room * sizeof *m->seen);
-        err_t err = m->state ? make(m) : err_set(ERR_memory, "an environment");
-        free(m->state);
-        m->state = NULL;
+        err_t err = make(m);
         if (err != ERR_ok) return err_prefix(err, "/environments/%zu", i);
     }
     return ERR_ok;
@@ -204,6 +182,7 @@ err_t tasks_materialise(struct data *data, struct plan *plan)
     m.tasks = calloc(most, sizeof *m.tasks);
     m.seen = calloc(m.seen_room, sizeof *m.seen);
     err_t err = m.tasks && m.seen ? make_all(&m) : err_set(ERR_memory, "%zu tasks", most);
+    if (err == ERR_ok) err = hints_settle(plan, m.tasks, m.count);
     if (err == ERR_ok) err = data_begin(data);
     if (err == ERR_ok) err = store_task_insert(data->store, plan->job, m.tasks, m.count);
     if (err == ERR_ok) log_info("job %lld: %zu tasks", (long long)plan->job, m.count);

@@ -28,11 +28,14 @@
 struct lease {
     uint64_t job, episode, attempt, token, group, task, max_steps;
     int64_t min_version, pin_version;
-    char source[16];
+    char source[16], hint[256];
     /* how the worker ended it */
     bool said, acked;
     const char *outcome;
     double reward;
+    uint64_t steps;                /* 0: 2 */
+    const float *entropy, *tokens; /* of its turns; NULL: two turns of 0.5 and 0.25 nats, their tokens not told */
+    size_t turns;
 };
 
 struct batch {
@@ -44,6 +47,8 @@ struct batch {
     uint64_t episode[STAGE_MEMBERS], group[STAGE_MEMBERS], payload[STAGE_MEMBERS]; /* a sum of the payload's bytes */
     double advantage[STAGE_MEMBERS];
     bool signal[STAGE_MEMBERS];
+    char source[STAGE_MEMBERS][16];
+    uint64_t tokens[STAGE_MEMBERS], pass[STAGE_MEMBERS], dropped[STAGE_MEMBERS]; /* turns as bits */
 };
 
 struct peer {

@@ -58,10 +58,16 @@ static void worker_account(const struct peer *worker, const struct lease *lease,
                                       .version_max = good ? version : -1,
                                       .error = span_text(good ? "" : "the script says so")};
     if (!good) return;
-    ret->steps = 2;
+    ret->steps = lease->steps ? lease->steps : 2;
     ret->prompt_tokens = 20;
     ret->action_tokens = 5 + lease->episode % 3;
     ret->turn_entropy = (struct wire_f32s){entropy, 2};
+    if (lease->turns) {
+        ret->turn_entropy = (struct wire_f32s){lease->entropy, lease->turns};
+        ret->turn_tokens = (struct wire_f32s){lease->tokens, lease->turns};
+        ret->action_tokens = 0;
+        for (size_t t = 0; t < lease->turns; t++) ret->action_tokens += (uint64_t)lease->tokens[t];
+    }
     ret->payload = span_of(payload, (size_t)n);
     ret->payload_raw = 100;
 }
@@ -185,6 +191,7 @@ static void hear_leases(struct peer *peer, const struct wire_leases *leases)
                              .min_version = from->min_version,
                              .pin_version = from->pin_version};
         peer_keep(to->source, sizeof to->source, from->source);
+        peer_keep(to->hint, sizeof to->hint, from->hint);
     }
 }
 
@@ -219,6 +226,10 @@ static void hear_batch(struct peer *peer, const struct wire_batch *from)
         to->group[i] = m->group;
         to->advantage[i] = m->advantage;
         to->signal[i] = m->signal;
+        to->tokens[i] = m->action_tokens;
+        to->pass[i] = m->pass;
+        peer_keep(to->source[i], sizeof to->source[i], m->source);
+        for (size_t k = 0; k < m->dropped.n; k++) to->dropped[i] |= UINT64_C(1) << m->dropped.v[k];
         for (size_t k = 0; k < m->payload.size; k++) to->payload[i] = to->payload[i] * 31 + m->payload.data[k];
     }
     if (peer->asked == from->update) peer->asked = -1;

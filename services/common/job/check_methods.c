@@ -1,6 +1,11 @@
 /* Combinations of the methods that make no sense. */
 #include "services/common/job/check.h"
 
+#include "env/env.h"
+
+#include <stdlib.h>
+#include <string.h>
+
 static void check_replay_ratio(struct job_reader *reader, const struct job_spec *spec)
 {
     const struct job_replay_ratio *r = &spec->replay_ratio;
@@ -13,7 +18,45 @@ static void check_replay_ratio(struct job_reader *reader, const struct job_spec 
         job_problem(reader, "/curation/replay_ratio/low", "is %g, which is above high (%g)", r->low, r->high);
 }
 
+/* Does one of its tasks have a hint, as far as can be known here? */
+static bool may_hint(const struct job_environment *env)
+{
+    const struct env_class *class = env->provider == JOB_PROVIDER_BUILTIN ? env_find(env->name) : NULL;
+    if (!class) return !env->tasks.generates;
+    void *state = aligned_alloc(64, (class->state_bytes + 63) / 64 * 64);
+    bool some = !env->tasks.generates;
+    for (size_t i = 0; state && !some && i < env->tasks.generate.level_count; i++) {
+        struct env_task task;
+        struct env_obs obs;
+        char hint[ENV_HINT_BYTES] = "";
+        memset(state, 0, class->state_bytes);
+        const char *variant = env->variant[0] ? env->variant : NULL;
+        if (class->generate((int32_t)env->tasks.generate.levels[i], 1, variant, &task) == ERR_ok &&
+            class->reset(state, span_text(task.text), 0, &obs) == ERR_ok)
+            class->hint(state, hint);
+        some = hint[0] != 0;
+    }
+    free(state);
+    return some;
+}
+
+static void check_guide(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct job_guide *g = &spec->guide;
+    if (!g->on) return;
+    if (!strstr(g->template, "{hint}"))
+        job_problem(reader, "/curation/guide/template", "has no {hint}, the place of the task's hint");
+    bool some = g->file[0] != 0;
+    for (size_t i = 0; i < spec->environment_count; i++)
+        some |= spec->environments[i].weight > 0 && may_hint(&spec->environments[i]);
+    if (!some)
+        job_problem(reader, "/curation/guide",
+                    "has no source of hints: no environment that is trained on gives any; name a file of hints (guide.file,"
+                    " or tasks.file with \"hint\")");
+}
+
 void job_check_methods(struct job_reader *reader, const struct job_spec *spec)
 {
     check_replay_ratio(reader, spec);
+    check_guide(reader, spec);
 }

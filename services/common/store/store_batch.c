@@ -56,8 +56,8 @@ static const struct store_statement statements[] = {
                 .doc = "first unused pass of each episode, past those of every lineage",
                 .params = {STORE_INT8, STORE_INT8_ARRAY},
                 .columns = {STORE_INT8},
-                .text = "SELECT coalesce((SELECT max(t.pass) FROM training_use t WHERE t.job = $1 AND t.episode = u.id), 0)::bigint"
-                        " + 1 FROM unnest($2) WITH ORDINALITY AS u(id, n) ORDER BY u.n"},
+                .text = "SELECT coalesce((SELECT max(t.pass) FROM training_use t WHERE t.job = $1 AND t.episode = u.id), 0)"
+                        " + 1::bigint FROM unnest($2) WITH ORDINALITY AS u(id, n) ORDER BY u.n"},
 };
 
 const struct store_table store_batch_table = {"batch", statements, sizeof statements / sizeof *statements};

@@ -20,6 +20,14 @@ static const struct combination combinations[] = {
     {{"curation.replay_ratio={\"low\": 0.5, \"high\": 4}"}, NULL},
     {{"curation.replay_ratio={}", "trainer.epochs=2"}, "/trainer/epochs"},
     {{"curation.replay_ratio={\"low\": 3, \"high\": 2}"}, "/curation/replay_ratio/low"},
+    {{"curation.guide={}"}, NULL},
+    {{"curation.guide={\"template\": \"try hard\"}"}, "/curation/guide/template"},
+    {{"curation.guide={}", "environments=[{\"name\": \"webform\", \"tasks\": {\"generate\": {\"levels\": [4]}}}]"}, NULL},
+    {{"curation.guide={}", "environments=[{\"name\": \"webform\", \"tasks\": {\"generate\": {\"levels\": [1]}}}]"},
+     "/curation/guide"},
+    {{"curation.guide={\"file\": \"hints.jsonl\"}",
+      "environments=[{\"name\": \"webform\", \"tasks\": {\"generate\": {\"levels\": [1]}}}]"},
+     NULL},
 };
 
 static void apply(const struct combination *c, struct buf *text)
