@@ -15,6 +15,9 @@ ALTER TABLE episode_group
     ADD CONSTRAINT episode_group_verdict_check
         CHECK (verdict IN ('signal', 'no_signal', 'void', 'stale', 'refilled', 'measured', 'hinted')), -- hinted: replaced by its hinted group
     ADD COLUMN phase integer NOT NULL DEFAULT 0,
+    ADD COLUMN of_episode bigint,                     -- score: the stored episode that is measured; NULL: the task's start
+    ADD FOREIGN KEY (job, of_episode) REFERENCES episode (job, id),
+    ADD CHECK (of_episode IS NULL OR source = 'score'),
     ADD COLUMN pool  bigint,                          -- DART: the episode that saved it; its advantage is element size + 1
     ADD CHECK (source <> 'hinted' OR (update_for >= 1) IS TRUE),
     DROP CONSTRAINT episode_group_check2;

@@ -158,6 +158,7 @@ static err_t advance(struct data *data)
     TRY(jobs_advance(data));
     if (data->plan && data->plan->running) {
         TRY(batch_advance(data));
+        TRY(method_advance(data));
         TRY(grant_advance(data));
     }
     if (data->plan && writes_any(&data->writes)) {

@@ -120,9 +120,11 @@ err_t grant_advance(struct data *data) MUST_USE;
 err_t grant_fresh(struct data *data, int64_t update, const struct group *replaces) MUST_USE;
 /* A fresh group in the place of one that counts as nothing. When no task is left the job fails with this turn. */
 err_t grant_replacement(struct data *data, const struct group *replaces) MUST_USE;
+/* May a task of an environment (by its place in plan->train) be drawn? */
+bool grant_may_draw(const struct plan *plan, size_t environment, uint64_t task);
 /* Writes a new group's row with the turn. */
 err_t grant_note(struct data *data, struct group *group) MUST_USE;
-/* Plans a group of one: an evaluation pinned to a version, or a demonstration. */
+/* Plans a group of one: an evaluation or a score pinned to a version, or a demonstration. */
 err_t grant_pinned(struct data *data, enum group_source source, size_t task, int64_t version) MUST_USE;
 /* The leases of a worker last a whole term from now: it says hello again after this process started anew. */
 void grant_renew(struct data *data, const struct peer *worker);
@@ -152,6 +154,15 @@ err_t guide_again(struct data *data, struct group *plain) MUST_USE;
 /* mixin: the hinted successes, and as many plain failures as fill the group. */
 void guide_mix(const struct plan *plan, struct group *group);
 err_t guide_share(struct data *data, const struct group *group) MUST_USE; /* writes the advantages of those failures */
+/* score.c: what a model says of tasks and stored episodes; nothing is played */
+/* Measures the start of a task, or a stored episode of it (-1: none), under a version. */
+err_t score_plan(struct data *data, size_t task, int64_t of_episode, int64_t version, int64_t phase) MUST_USE;
+err_t score_lease(struct data *data, const struct group *group, struct wire_lease *lease) MUST_USE;
+/* What a worker measured: ERR_malformed when it is not what was asked for; JSON in *ret_json. */
+err_t score_end(struct data *data, const struct group *group, const struct wire_episode_done *done,
+                const char **ret_json) MUST_USE;
+err_t score_close(struct data *data, struct group *group, bool voided) MUST_USE; /* frees the group */
+void score_drop(struct plan *plan); /* the groups that are open: those who asked plan them anew */
 /* late.c */
 void late_mark(struct data *data);
 bool late_is_stale(const struct group *group);

@@ -45,6 +45,7 @@ static err_t void_group(struct data *data, struct group *group)
                                       (long long)task->id, group->size, group->done, close_needs(group->size));
     TRY(finish_decide(data, "group", group->id, "close", "void", inputs));
     plan->voided++;
+    if (group->source == GROUP_SCORE) return ERR_ok; /* nothing was played: it says nothing of the task */
     if (++task->void_streak >= CLOSE_VOIDS_TO_QUARANTINE && !task->quarantined && close_quarantines(task->void_streak))
         TRY(quarantine(data, task));
     if (plan_is_for_update(group->source)) return grant_replacement(data, group);
@@ -96,8 +97,9 @@ static err_t close_group(struct data *data, struct group *group)
     bool voided = verdict == CLOSE_VOID;
     if (voided)
         TRY(void_group(data, group));
-    else
+    else if (group->source != GROUP_SCORE)
         plan->tasks[group->task].void_streak = 0;
+    if (group->source == GROUP_SCORE) return score_close(data, group, voided);
     if (group->source == GROUP_EVALUATION) {
         struct evaluation *evaluation = evaluation_of(plan, group->pin_version);
         TRY(close_evaluated(data, group, voided));
@@ -110,6 +112,7 @@ static err_t close_group(struct data *data, struct group *group)
     }
     if (late_is_stale(group)) return late_drop(data, group, "played with weights older than its leases allowed");
     group->state = GROUP_CLOSED;
+    gain_closed(plan, group);
     if (guide_wants(plan, group)) return guide_again(data, group);
     judge_members(plan, group);
     if (group->source == GROUP_DEMONSTRATION) {
@@ -198,8 +201,16 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
         const char *error = arena_text(&data->arena, done->error);
         return error ? fail_attempt(data, slot, outcome, error) : ERR_memory;
     }
-    if (!isfinite(done->reward) || done->reward < 0 || done->reward > 1 || done->payload.size == 0)
+    bool scores = slot->group->source == GROUP_SCORE;
+    const char *measured = NULL;
+    if (!isfinite(done->reward) || done->reward < 0 || done->reward > 1 || (done->payload.size == 0 && !scores))
         return fail_attempt(data, slot, OUTCOME_poisoned, "a reward outside 0 to 1 or no payload");
+    err_t err = scores ? score_end(data, slot->group, done, &measured) : ERR_ok;
+    if (err == ERR_malformed) {
+        const char *why = arena_text(&data->arena, span_text(err_text()));
+        return why ? fail_attempt(data, slot, OUTCOME_poisoned, why) : ERR_memory;
+    }
+    TRY(err);
     TRY(count_attempt(data, slot, outcome));
     slot->state = SLOT_DONE;
     slot->outcome = outcome;
@@ -214,7 +225,8 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     stall_over(data);
     plan->tokens += done->prompt_tokens + done->action_tokens;
     if (slot->group->source != GROUP_EVALUATION) plan->tokens_spent += slot->prompt_tokens + slot->action_tokens;
-    if (slot->group->source != GROUP_EVALUATION) plan_keep_payload(plan, slot, done->payload, (int64_t)done->payload_raw);
+    if (slot->group->source != GROUP_EVALUATION && !scores)
+        plan_keep_payload(plan, slot, done->payload, (int64_t)done->payload_raw);
     const struct store_episode_end row = {
         .id = slot->episode,
         .token = slot->token,
@@ -229,6 +241,7 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
         .turn_entropy = done->turn_entropy.v,
         .turn_tokens = done->turn_tokens.n == done->turn_entropy.n ? done->turn_tokens.v : NULL,
         .turns = done->turn_entropy.n,
+        .scores = measured,
         .engine_ms = done->engine_ms,
         .env_ms = done->env_ms,
         .payload = done->payload,

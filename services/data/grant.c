@@ -1,5 +1,5 @@
-/* Who plays what: evaluations first, then demonstrations, open slots of begun groups, then new fresh groups within the
- * staleness bound (curation/admission.h). */
+/* Who plays what: evaluations first, then scores, then demonstrations, open slots of begun groups, then new fresh groups
+ * within the staleness bound (curation/admission.h). */
 #include "curation/admission.h"
 #include "services/common/base/rng.h"
 #include "services/common/run/log.h"
@@ -55,6 +55,7 @@ static err_t lease_slot(struct data *data, struct slot *slot, const struct peer 
         .pin_version = group->pin_version,
         .ttl_ms = lease_ttl(env),
     };
+    if (group->source == GROUP_SCORE) return score_lease(data, group, ret);
     return ERR_ok;
 }
 
@@ -71,10 +72,14 @@ void grant_renew(struct data *data, const struct peer *worker)
     }
 }
 
+bool grant_may_draw(const struct plan *plan, size_t environment, uint64_t task)
+{
+    return !plan->tasks[plan->train[environment][task]].quarantined;
+}
+
 static bool may_draw(void *ctx, size_t environment, uint64_t task)
 {
-    const struct plan *plan = ctx;
-    return !plan->tasks[plan->train[environment][task]].quarantined;
+    return grant_may_draw(ctx, environment, task);
 }
 
 err_t grant_note(struct data *data, struct group *group)
@@ -90,12 +95,17 @@ err_t grant_note(struct data *data, struct group *group)
         .min_version = group->min_version,
         .replaces = group->replaces,
         .phase = group->phase,
+        .of_episode = group->of_episode,
     };
     bool good = true;
     WRITES_ADD(data->writes.groups, row, good);
     if (good) WRITES_ADD(data->writes.new_groups, group, good);
     return good ? ERR_ok : ERR_memory;
 }
+
+/* of the job file */
+static const enum curriculum_kind KINDS[] = {
+    [JOB_CURRICULUM_UNIFORM] = CURRICULUM_uniform, [JOB_CURRICULUM_GAIN_RL] = CURRICULUM_gain_rl};
 
 err_t grant_fresh(struct data *data, int64_t update, const struct group *replaces)
 {
@@ -106,7 +116,9 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
                                     .may_draw = may_draw,
                                     .ctx = plan};
     struct curriculum_draw draw;
-    TRY(curriculum_draw((enum curriculum_kind)plan->spec.curriculum.kind, &curriculum, &draw));
+    struct gain_draw by_rank;
+    if (plan->spec.curriculum.kind == JOB_CURRICULUM_GAIN_RL) TRY(gain_curriculum(data, update, &by_rank, &curriculum));
+    TRY(curriculum_draw(KINDS[plan->spec.curriculum.kind], &curriculum, &draw));
     struct group *group = NULL;
     TRY(plan_add_group(plan, &group, GROUP_FRESH, plan->train[draw.environment][draw.task],
                        (size_t)plan->spec.rollout.group_size));
@@ -135,7 +147,7 @@ err_t grant_pinned(struct data *data, enum group_source source, size_t task, int
     struct group *group = NULL;
     TRY(plan_add_group(data->plan, &group, source, task, 1));
     if (source == GROUP_DEMONSTRATION) group->slots[0].hinted = shows_hint(data->plan, &group->slots[0]);
-    if (source == GROUP_EVALUATION)
+    if (source == GROUP_EVALUATION || source == GROUP_SCORE)
         group->pin_version = version;
     else
         group->update_for = 0;
@@ -147,7 +159,7 @@ static err_t plan_next(struct data *data, bool *ret_more)
 {
     struct plan *plan = data->plan;
     int64_t update = admission_update(plan->fresh, 0, plan->replacements, plan->spec.trainer.groups_per_update);
-    *ret_more = plan->published >= 0 && !plan->ending && update <= plan->spec.trainer.updates &&
+    *ret_more = plan->published >= 0 && !plan->ending && gain_ready(plan) && update <= plan->spec.trainer.updates &&
                 admission_may_start(update, plan->updates_done, plan->spec.trainer.max_staleness);
     return *ret_more ? grant_fresh(data, update, NULL) : ERR_ok;
 }
@@ -156,6 +168,7 @@ static err_t next_slot(struct data *data, struct slot **ret)
 {
     struct plan *plan = data->plan;
     *ret = plan_dequeue(plan, GROUP_EVALUATION);
+    if (!*ret) *ret = plan_dequeue(plan, GROUP_SCORE);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_DEMONSTRATION);
     if (*ret || plan->published < 0) return ERR_ok; /* the others need weights */
     *ret = plan_dequeue(plan, GROUP_HINTED);

@@ -127,7 +127,8 @@ err_t jobs_index_tasks(struct data *data, struct plan *plan)
                                             .quarantined = rows[i].quarantined,
                                             .level = rows[i].level,
                                             .body = rows[i].body,
-                                            .hint = rows[i].hint};
+                                            .hint = rows[i].hint,
+                                            .score = {.task = rows[i].id, .version = -1}};
     }
     return plan_index_tasks(plan);
 }
@@ -161,6 +162,7 @@ static err_t run(struct data *data)
 {
     struct plan *plan = data->plan;
     TRY(jobs_index_tasks(data, plan));
+    TRY(method_load(data));
     TRY(plan_demonstrations(data));
     TRY(store_job_set_state(data->store, plan->job, "running", NULL));
     TRY(event(data, plan->job, "running", "running"));

@@ -66,6 +66,7 @@ static err_t take_over(struct data *data, struct peer *trainer)
         writes_clear(&data->writes);
         TRY(fork_lineage(data));
         drop_evaluations(plan);
+        score_drop(plan);
         TRY(method_load(data));
     }
     (void)snprintf(plan->trainer, sizeof plan->trainer, "%s", trainer->identity);

@@ -65,6 +65,7 @@ static err_t load_group(struct data *data, struct plan *plan, const struct store
     group->min_version = row->min_version;
     group->replaces = row->replaces;
     group->phase = row->phase;
+    group->of_episode = row->of_episode;
     group->max_steps = episodes[0].max_steps;
     group->state = strcmp(row->state, "open") == 0 ? GROUP_OPEN : GROUP_CLOSED;
     group->signal = strcmp(row->verdict, "signal") == 0;

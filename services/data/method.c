@@ -80,7 +80,8 @@ double method_told(const struct wire_update_done *done, const char *name)
 
 err_t method_load(struct data *data)
 {
-    return ratio_load(data);
+    TRY(ratio_load(data));
+    return gain_load(data);
 }
 
 err_t method_update(struct data *data, const struct wire_update_done *done, int64_t passes)
@@ -89,5 +90,12 @@ err_t method_update(struct data *data, const struct wire_update_done *done, int6
 #define FIGURE(name, doc) figures->name = (double)NAN;
 #include "services/data/method_figures.def"
 #undef FIGURE
-    return done->update < 1 ? ERR_ok : ratio_update(data, done, passes);
+    if (done->update < 1) return ERR_ok;
+    TRY(ratio_update(data, done, passes));
+    return gain_update(data, done);
+}
+
+err_t method_advance(struct data *data)
+{
+    return gain_advance(data);
 }

@@ -43,6 +43,7 @@ double method_told(const struct wire_update_done *done, const char *name);
  * batch. */
 err_t method_load(struct data *data) MUST_USE;
 err_t method_update(struct data *data, const struct wire_update_done *done, int64_t passes) MUST_USE;
+err_t method_advance(struct data *data) MUST_USE; /* in every turn of a running job */
 
 /* ratio.c */
 err_t ratio_load(struct data *data) MUST_USE;

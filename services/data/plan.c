@@ -35,6 +35,7 @@ void plan_free(struct plan **plan)
         free(p->evaluations);
         p->evaluations = next;
     }
+    gain_free(&p->gain);
     free(p->buckets);
     arena_fini(&p->arena);
     free(p);
@@ -86,6 +87,7 @@ err_t plan_add_group(struct plan *plan, struct group **ret, enum group_source so
                             .pin_version = -1,
                             .min_version = -1,
                             .replaces = -1,
+                            .of_episode = -1,
                             .max_steps = plan->spec.environments[plan->tasks[task].environment].max_steps,
                             .next = plan->groups};
     plan->groups = group;

@@ -13,6 +13,8 @@
 #include "services/common/base/digest.h"
 #include "services/common/bus/bus.h"
 #include "services/common/job/job.h"
+#include "services/common/store/store_score.h"
+#include "services/data/gain.h"
 #include "services/data/method.h"
 
 #define PLAN_PAYLOAD_BYTES ((size_t)256 << 20)
@@ -69,6 +71,7 @@ struct group {
     int refills;         /* groups without signal that had this place before */
     int64_t max_steps;   /* of its leases */
     int64_t phase;       /* WebRL */
+    int64_t of_episode;  /* score: the stored episode that is measured; -1: the task's start */
     struct group *plain; /* hinted: the failed group in whose place it stands; owned, and not in plan->groups */
     struct slot slots[];
 };
@@ -80,6 +83,8 @@ struct plan_task {
     int64_t level;
     const char *body, *hint;
     uint8_t void_streak;
+    bool solved;              /* its newest plain episodes all won (GAIN-RL) */
+    struct store_score score; /* the newest that is known here; version -1: none */
 };
 
 struct evaluation {
@@ -145,6 +150,7 @@ struct plan {
     struct batch_figures figures;
     struct method_figures method_figures;
     struct replay_ratio ratio;                  /* after the newest update recorded */
+    struct gain gain;                           /* likewise */
     uint64_t episodes, tokens, retried, voided; /* since this process started */
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LAG_SPARE 2 /* versions past max_staleness before a worker's lag is an alarm */
+#define PINS      64 /* most of one policy_ack */
+#define LAG_SPARE 2  /* versions past max_staleness before a worker's lag is an alarm */
 
 static void to_text(char *ret, size_t size, struct span text)
 {
@@ -29,19 +30,28 @@ const struct wire_policy_wanted *policy_wanted(struct data *data)
     return wanted;
 }
 
+static void pin(uint64_t pinned[PINS], size_t *count, int64_t version)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (pinned[i] == (uint64_t)version) return;
+    }
+    if (*count < PINS) pinned[(*count)++] = (uint64_t)version;
+}
+
 static void acknowledge(struct data *data, const char *peer)
 {
     struct plan *plan = data->plan;
     size_t count = 0;
-    for (struct evaluation *e = plan->evaluations; e; e = e->next) count++;
-    uint64_t *pinned = arena_array(&data->arena, uint64_t, count + 1);
+    uint64_t *pinned = arena_array(&data->arena, uint64_t, PINS);
     struct wire_policy_ack *ack = arena_array(&data->arena, struct wire_policy_ack, 1);
     if (!pinned || !ack) {
         data_fail(data, ERR_memory);
         return;
     }
-    count = 0;
-    for (struct evaluation *e = plan->evaluations; e && count < 64; e = e->next) pinned[count++] = (uint64_t)e->version;
+    for (struct evaluation *e = plan->evaluations; e; e = e->next) pin(pinned, &count, e->version);
+    for (const struct group *g = plan->groups; g; g = g->next) {
+        if (g->source == GROUP_SCORE) pin(pinned, &count, g->pin_version);
+    }
     *ack = (struct wire_policy_ack){(uint64_t)plan->job, {pinned, count}};
     data_say(data, peer, NULL, WIRE_policy_ack, ack);
 }

@@ -25,6 +25,7 @@ void writes_fini(struct writes *writes)
     free(writes->new_groups.rows);
     free(writes->ends.rows);
     free(writes->closes.rows);
+    free(writes->scores.rows);
     free(writes->decisions.rows);
     *writes = (struct writes){0};
 }
@@ -32,13 +33,13 @@ void writes_fini(struct writes *writes)
 void writes_clear(struct writes *writes)
 {
     writes->groups.count = writes->leases.count = writes->new_groups.count = 0;
-    writes->ends.count = writes->closes.count = writes->decisions.count = 0;
+    writes->ends.count = writes->closes.count = writes->scores.count = writes->decisions.count = 0;
 }
 
 bool writes_any(const struct writes *writes)
 {
     return writes->groups.count || writes->leases.count || writes->new_groups.count || writes->ends.count ||
-           writes->closes.count || writes->decisions.count;
+           writes->closes.count || writes->scores.count || writes->decisions.count;
 }
 
 static struct store_episode row_of(const struct plan *plan, const struct slot *slot)
@@ -83,6 +84,8 @@ err_t writes_flush(struct writes *writes, struct store *store, const struct plan
         TRY(flush_slots(writes, store, plan, arena));
     }
     if (writes->closes.count) TRY(store_group_close(store, plan->job, writes->closes.rows, writes->closes.count));
+    if (writes->scores.count)
+        TRY(store_score_insert(store, plan->job, plan->lineage, writes->scores.rows, writes->scores.count));
     if (writes->decisions.count)
         TRY(store_decision_insert(store, plan->job, writes->decisions.rows, writes->decisions.count));
     return ERR_ok;

@@ -5,6 +5,7 @@
 #include "services/common/store/store_episode.h"
 #include "services/common/store/store_group.h"
 #include "services/common/store/store_note.h"
+#include "services/common/store/store_score.h"
 
 struct slot;
 struct group;
@@ -23,6 +24,7 @@ struct writes {
     WRITES_SET(struct group *) new_groups; /* their unwritten slots are inserted as they are at the end of the turn */
     WRITES_SET(struct store_episode_end) ends;
     WRITES_SET(struct store_group_close) closes;
+    WRITES_SET(struct store_score) scores;
     WRITES_SET(struct store_decision) decisions;
 };
 

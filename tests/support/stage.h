@@ -28,7 +28,12 @@
 struct lease {
     uint64_t job, episode, attempt, token, group, task, max_steps;
     int64_t min_version, pin_version;
+<<<<<<< HEAD
     char source[16], hint[256];
+=======
+    char source[16], score[16];
+    uint64_t measured; /* a sum of the payload's bytes */
+>>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     /* how the worker ended it */
     bool said, acked;
     const char *outcome;
@@ -51,6 +56,10 @@ struct batch {
     uint64_t tokens[STAGE_MEMBERS], pass[STAGE_MEMBERS], dropped[STAGE_MEMBERS]; /* turns as bits */
 };
 
+/* What a worker measures of a score's lease: figures, at most STAGE_SCORES. */
+#define STAGE_SCORES 8
+typedef size_t (*scorer)(const struct lease *lease, struct wire_counter ret[STAGE_SCORES]);
+
 struct peer {
     const char *service;
     uint64_t pid; /* as told in hello: no process of ours */
@@ -58,6 +67,7 @@ struct peer {
     struct bus *bus;
     bool mute; /* no beats, no hello */
     uint64_t free_slots;
+    scorer scorer; /* worker: NULL fits any score: C falls with the task's id, V is a half, perplexity 1.5 */
     /* heard */
     uint64_t epoch, hellos_again;
     uint64_t job; /* assigned */

@@ -41,9 +41,22 @@ static int payload_text(uint64_t episode, char *ret, size_t size)
     return snprintf(ret, size, "payload of %llu", (unsigned long long)episode);
 }
 
+static size_t score_anything(const struct lease *lease, struct wire_counter ret[STAGE_SCORES])
+{
+    if (strcmp(lease->score, "replay") == 0) {
+        ret[0] = (struct wire_counter){span_text("perplexity"), 1.5};
+        return 1;
+    }
+    ret[0] = (struct wire_counter){span_text("c_intra"), 0.5 - 0.01 * (double)lease->task};
+    ret[1] = (struct wire_counter){span_text("c_inter"), 0.25};
+    ret[2] = (struct wire_counter){span_text("tokens"), 10 + (double)lease->task};
+    ret[3] = (struct wire_counter){span_text("value"), 0.5};
+    return 4;
+}
+
 /* The worker's account of a lease's end; the payload is any bytes for the data manager. */
 static void worker_account(const struct peer *worker, const struct lease *lease, char *payload, size_t size,
-                           struct wire_episode_done *ret)
+                           struct wire_counter scores[STAGE_SCORES], struct wire_episode_done *ret)
 {
     static const float entropy[] = {0.5f, 0.25f};
     bool good = strcmp(lease->outcome, "ok") == 0 || strcmp(lease->outcome, "truncated") == 0;
@@ -58,8 +71,17 @@ static void worker_account(const struct peer *worker, const struct lease *lease,
                                       .version_max = good ? version : -1,
                                       .error = span_text(good ? "" : "the script says so")};
     if (!good) return;
+<<<<<<< HEAD
     ret->steps = lease->steps ? lease->steps : 2;
+=======
+>>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     ret->prompt_tokens = 20;
+    if (lease->score[0]) {
+        ret->scores = scores;
+        ret->scores_count = (worker->scorer ? worker->scorer : score_anything)(lease, scores);
+        return;
+    }
+    ret->steps = 2;
     ret->action_tokens = 5 + lease->episode % 3;
     ret->turn_entropy = (struct wire_f32s){entropy, 2};
     if (lease->turns) {
@@ -76,11 +98,12 @@ static void worker_account(const struct peer *worker, const struct lease *lease,
 void worker_tell(struct peer *worker, struct lease *const *leases, size_t count)
 {
     struct wire_episode_done ends[MESSAGE];
+    struct wire_counter scores[MESSAGE][STAGE_SCORES];
     char payloads[MESSAGE][64];
     ck_assert_uint_le(count, MESSAGE);
     for (size_t i = 0; i < count; i++) {
         leases[i]->said = true;
-        worker_account(worker, leases[i], payloads[i], sizeof payloads[i], &ends[i]);
+        worker_account(worker, leases[i], payloads[i], sizeof payloads[i], scores[i], &ends[i]);
     }
     const struct wire_episodes_done done = {.job = leases[0]->job, .episodes = ends, .episodes_count = count};
     peer_send(worker, WIRE_episodes_done, &done);
@@ -156,6 +179,13 @@ static void peer_keep(char *to, size_t size, struct span text)
     (void)snprintf(to, size, "%.*s", SPAN_ARG(text));
 }
 
+static uint64_t sum_of(struct span payload)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < payload.size; i++) sum = sum * 31 + payload.data[i];
+    return sum;
+}
+
 static void hear_beat(struct peer *peer, const struct wire_heartbeat_ack *ack)
 {
     peer->epoch = ack->epoch;
@@ -191,7 +221,12 @@ static void hear_leases(struct peer *peer, const struct wire_leases *leases)
                              .min_version = from->min_version,
                              .pin_version = from->pin_version};
         peer_keep(to->source, sizeof to->source, from->source);
+<<<<<<< HEAD
         peer_keep(to->hint, sizeof to->hint, from->hint);
+=======
+        peer_keep(to->score, sizeof to->score, from->score);
+        to->measured = sum_of(from->payload);
+>>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     }
 }
 
@@ -226,11 +261,15 @@ static void hear_batch(struct peer *peer, const struct wire_batch *from)
         to->group[i] = m->group;
         to->advantage[i] = m->advantage;
         to->signal[i] = m->signal;
+<<<<<<< HEAD
         to->tokens[i] = m->action_tokens;
         to->pass[i] = m->pass;
         peer_keep(to->source[i], sizeof to->source[i], m->source);
         for (size_t k = 0; k < m->dropped.n; k++) to->dropped[i] |= UINT64_C(1) << m->dropped.v[k];
         for (size_t k = 0; k < m->payload.size; k++) to->payload[i] = to->payload[i] * 31 + m->payload.data[k];
+=======
+        to->payload[i] = sum_of(m->payload);
+>>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     }
     if (peer->asked == from->update) peer->asked = -1;
 }

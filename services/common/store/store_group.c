@@ -10,10 +10,11 @@ static const struct store_statement statements[] = {
     [INSERT] = {.name = "group_insert",
                 .doc = "planned groups, one set",
                 .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_INT4_ARRAY,
-                           STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT4_ARRAY},
+                           STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT4_ARRAY,
+                           STORE_INT8_ARRAY},
                 .text =
                     "INSERT INTO episode_group (job, id, task, source, size, update_for, pin_version, min_version, replaces,"
-                    " phase) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10)"},
+                    " phase, of_episode) SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"},
     [CLOSE] = {.name = "group_close",
                .doc = "closed groups, one set; advantages of all groups in one array, cut by lo and hi",
                .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_TEXT_ARRAY, STORE_INT4_ARRAY,
@@ -31,9 +32,10 @@ static const struct store_statement statements[] = {
               .doc = "groups that are not consumed yet",
               .params = {STORE_INT8, STORE_INT8},
               .columns = {STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT4, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8,
-                          STORE_TEXT, STORE_TEXT, STORE_FLOAT8_ARRAY, STORE_INT4, STORE_INT8},
+                          STORE_TEXT, STORE_TEXT, STORE_FLOAT8_ARRAY, STORE_INT4, STORE_INT8, STORE_INT8},
               .text = "SELECT id, task, source, size, coalesce(update_for, -1), coalesce(pin_version, -1), min_version,"
-                      " coalesce(replaces, -1), state, coalesce(verdict, ''), advantage, phase, coalesce(pool, -1)"
+                      " coalesce(replaces, -1), state, coalesce(verdict, ''), advantage, phase, coalesce(pool, -1),"
+                      " coalesce(of_episode, -1)"
                       " FROM episode_group WHERE job = $1 AND (state = 'open'"
                       "  OR (state = 'closed' AND verdict IN ('signal', 'no_signal', 'hinted') AND update_for > $2)"
                       "  OR (state = 'closed' AND source = 'demonstration' AND $2 < 0)) ORDER BY id"},
@@ -62,13 +64,14 @@ static const struct store_statement statements[] = {
                           .params = {STORE_INT8, STORE_INT8},
                           .text = "UPDATE episode e SET state = 'void', outcome = 'cancelled', ended_at = now()"
                                   " FROM episode_group g WHERE e.job = $1 AND g.job = e.job AND g.id = e.group_id"
-                                  " AND g.state = 'open' AND ($2 < -1 OR g.pin_version > $2)"
+                                  " AND g.state = 'open' AND ($2 < -1 OR g.pin_version > $2 OR g.source = 'score')"
                                   " AND e.state IN ('pending', 'leased')"},
     [ABANDON_GROUPS] = {.name = "group_abandon",
                         .doc = "voids open groups",
                         .params = {STORE_INT8, STORE_INT8},
                         .text = "UPDATE episode_group SET state = 'void', verdict = 'void', closed_at = now()"
-                                " WHERE job = $1 AND state = 'open' AND ($2 < -1 OR pin_version > $2)"},
+                                " WHERE job = $1 AND state = 'open'"
+                                " AND ($2 < -1 OR pin_version > $2 OR source = 'score')"},
     [DROP_EPISODES] = {.name = "group_drop_episodes",
                        .doc = "voids the open slots of a late group",
                        .params = {STORE_INT8, STORE_INT8},
@@ -86,13 +89,13 @@ const struct store_table store_group_table = {"group", statements, sizeof statem
 err_t store_group_insert(struct store *store, int64_t job, const struct store_group *groups, size_t count)
 {
     AUTO(arena) arena = {0};
-    int64_t *ints = arena_array(&arena, int64_t, 8 * count);
-    bool *nulls = arena_array(&arena, bool, 3 * count);
+    int64_t *ints = arena_array(&arena, int64_t, 9 * count);
+    bool *nulls = arena_array(&arena, bool, 4 * count);
     const char **sources = arena_array(&arena, const char *, count);
     if (!ints || !nulls || !sources) return ERR_memory;
     int64_t *ids = ints, *tasks = ints + count, *sizes = ints + 2 * count, *updates = ints + 3 * count;
     int64_t *pins = ints + 4 * count, *mins = ints + 5 * count, *replaces = ints + 6 * count;
-    int64_t *phases = ints + 7 * count;
+    int64_t *phases = ints + 7 * count, *episodes = ints + 8 * count;
     for (size_t i = 0; i < count; i++) {
         const struct store_group *g = &groups[i];
         ids[i] = g->id;
@@ -104,9 +107,11 @@ err_t store_group_insert(struct store *store, int64_t job, const struct store_gr
         mins[i] = g->min_version;
         replaces[i] = g->replaces;
         phases[i] = g->phase;
+        episodes[i] = g->of_episode;
         nulls[i] = g->update_for < 0;
         nulls[count + i] = g->pin_version < 0;
         nulls[2 * count + i] = g->replaces < 0;
+        nulls[3 * count + i] = g->of_episode < 0;
     }
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[INSERT]);
@@ -120,6 +125,7 @@ err_t store_group_insert(struct store *store, int64_t job, const struct store_gr
     store_put_ints(&args, mins, NULL, count);
     store_put_ints(&args, replaces, nulls + 2 * count, count);
     store_put_ints(&args, phases, NULL, count);
+    store_put_ints(&args, episodes, nulls + 3 * count, count);
     return store_run(store, &args, NULL);
 }
 
@@ -213,6 +219,7 @@ err_t store_group_list(struct store *store, int64_t job, int64_t updates_done, s
             .verdict = arena_text(arena, store_get_span(&rows, i, 9)),
             .phase = store_get_int(&rows, i, 11),
             .pool = store_get_int(&rows, i, 12),
+            .of_episode = store_get_int(&rows, i, 13),
         };
         if (!groups[i].source || !groups[i].state || !groups[i].verdict) return ERR_memory;
         TRY(store_get_floats(&rows, i, 10, arena, &advantage, NULL, &groups[i].advantage_count));

@@ -14,6 +14,7 @@ struct store_group {
     int64_t min_version;
     int64_t replaces;        /* -1: none */
     int64_t phase;           /* WebRL */
+    int64_t of_episode;      /* score: the stored episode that is measured, -1: none */
     int64_t pool;            /* the episode that saved it, -1: none; read only */
     const char *state;       /* read only */
     const char *verdict;     /* read only, "" while open */
@@ -51,7 +52,8 @@ struct store_group_counts {
 err_t store_group_counts(struct store *store, int64_t job, struct store_group_counts *ret) MUST_USE;
 /* Fresh groups planned per environment, [environments]. */
 err_t store_group_drawn(struct store *store, int64_t job, uint64_t *ret, size_t environments) MUST_USE;
-/* Voids open groups that are pinned past a version, or all open ones, with the outcome cancelled. */
+/* Voids open groups that are pinned past a version and those that score (they are planned anew), or all open ones, with the
+ * outcome cancelled. */
 #define STORE_GROUP_ALL (-2)
 err_t store_group_abandon(struct store *store, int64_t job, int64_t pinned_past) MUST_USE;
 /* One open group that came too late: void with verdict stale, its open slots void with outcome stale. */

@@ -55,8 +55,10 @@ static const struct store_statement statements[] = {
                .params = {STORE_INT8, STORE_INT8, STORE_INT8},
                .columns = {STORE_TEXT},
                .text =
-                   ROWS("SELECT id, environment, split, level, body, hint, source, state FROM task WHERE job = $1 AND id > $2"
-                        " ORDER BY id LIMIT $3")},
+                   ROWS("SELECT t.id, t.environment, t.split, t.level, t.body, t.hint, t.source, t.state, t.parent, t.phase,"
+                        " (SELECT to_jsonb(s) - 'job' - 'task' FROM task_score s WHERE s.job = t.job AND s.task = t.id"
+                        "  ORDER BY s.lineage DESC, s.version DESC LIMIT 1) AS score"
+                        " FROM task t WHERE t.job = $1 AND t.id > $2 ORDER BY t.id LIMIT $3")},
     [EPISODES] = {.name = "read_episodes",
                   .doc = "episodes, newest first",
                   .params = {STORE_INT8, STORE_TEXT, STORE_TEXT, STORE_INT8, STORE_INT8, STORE_INT8},
