@@ -82,24 +82,37 @@ static err_t append_token(struct runner *runner, int32_t id, bool target, bool *
     return took(runner, room(runner) > 0 ? ERR_ok : ERR_too_large, 1, target, ret_fits);
 }
 
-/* The observation as a message of the user. */
-static err_t append_turn(struct runner *runner, bool *ret_fits)
+/* Appends a part of a conversation: the prompt as the hint's message or as the next turn. */
+static err_t append_chat(struct runner *runner, bool hint, bool *ret_fits)
 {
     size_t n = 0;
-    int32_t last = runner->count > runner->hint ? runner->token[runner->count - 1] : -1;
-    err_t err =
-        chat_turn(runner->config.chat, last, buf_span(&runner->prompt), runner->token + runner->count, room(runner), &n);
+    const struct chat *chat = runner->config.chat;
+    int32_t *to = runner->token + runner->count, last = runner->turn > 0 ? to[-1] : -1;
+    struct span text = buf_span(&runner->prompt);
+    err_t err = hint ? chat_hint(chat, text, to, room(runner), &n) : chat_turn(chat, last, text, to, room(runner), &n);
     return took(runner, err, n, false, ret_fits);
 }
 
-/* The same as text, before it what every text of this model begins with. */
-static err_t append_raw(struct runner *runner, bool *ret_fits)
+/* The prompt as it is; what every text of this model begins with comes first, where a text begins. */
+static err_t append_raw(struct runner *runner, bool begins, bool *ret_fits)
 {
     size_t n = 0;
     const int32_t *opening = tokenizer_opening(runner->config.tokenizer, &n);
     *ret_fits = true;
-    for (size_t i = 0; i < n && runner->turn == 0 && *ret_fits; i++) TRY(append_token(runner, opening[i], false, ret_fits));
+    for (size_t i = 0; i < n && begins && *ret_fits; i++) TRY(append_token(runner, opening[i], false, ret_fits));
     return *ret_fits ? append(runner, buf_span(&runner->prompt), false, ret_fits) : ERR_ok;
+}
+
+/* The hint's tokens come before all others: without them the rest is the context as it would be without a hint. */
+static err_t begin_hint(struct runner *runner, struct span hint)
+{
+    bool fits = false;
+    TRY(buf_append(&runner->prompt, hint.data, hint.size));
+    if (!runner->config.chat) TRY(buf_text(&runner->prompt, "\n"));
+    TRY(runner->config.chat ? append_chat(runner, true, &fits) : append_raw(runner, true, &fits));
+    runner->hint = runner->count;
+    return fits ? ERR_ok
+                : err_set(ERR_too_large, "the hint does not fit the context of %u tokens", runner->config.max_context);
 }
 
 err_t runner_begin(struct runner *runner, const struct runner_config *config, uint64_t seed, struct span hint)
@@ -114,12 +127,7 @@ err_t runner_begin(struct runner *runner, const struct runner_config *config, ui
     runner->reward = 0;
     buf_clear(&runner->action);
     buf_clear(&runner->prompt);
-    if (hint.size == 0) return ERR_ok;
-    bool fits = false;
-    TRY(append(runner, hint, false, &fits));
-    if (fits) TRY(append(runner, span_text("\n"), false, &fits));
-    runner->hint = runner->count;
-    return fits ? ERR_ok : err_set(ERR_too_large, "the hint does not fit the context of %u tokens", most);
+    return hint.size > 0 ? begin_hint(runner, hint) : ERR_ok;
 }
 
 /* The expert's action as target tokens, with what ends it. */
@@ -129,13 +137,12 @@ static err_t show(struct runner *runner, struct span action)
     const struct chat *chat = runner->config.chat;
     runner->action_start = runner->count;
     buf_clear(&runner->action);
-    TRY(buf_append(&runner->action, action.data, action.size));
     buf_clear(&runner->prompt);
+    TRY(buf_append(&runner->action, action.data, action.size));
     TRY(buf_append(&runner->prompt, action.data, action.size));
     if (!chat) TRY(buf_text(&runner->prompt, "\n"));
     TRY(append(runner, buf_span(&runner->prompt), true, &fits));
     if (fits && chat) TRY(append_token(runner, chat_close(chat), true, &fits));
-    buf_clear(&runner->prompt);
     if (fits)
         runner->state = RUNNER_ACT;
     else
@@ -153,10 +160,10 @@ err_t runner_observe(struct runner *runner, struct span text, double reward, boo
     }
     runner->reward = reward;
     bool last = terminated || runner->steps >= runner->config.max_steps || runner->turn >= TURNS_MOST;
+    buf_clear(&runner->prompt);
     TRY(buf_append(&runner->prompt, text.data, text.size));
     if (!last && !runner->config.chat) TRY(buf_text(&runner->prompt, "\n>"));
-    TRY(runner->config.chat ? append_turn(runner, &fits) : append_raw(runner, &fits));
-    buf_clear(&runner->prompt);
+    TRY(runner->config.chat ? append_chat(runner, false, &fits) : append_raw(runner, runner->turn == 0, &fits));
     if (last || !fits || room(runner) == 0) {
         end(runner, terminated ? OUTCOME_ok : OUTCOME_truncated, reward);
         return ERR_ok;

@@ -5,12 +5,12 @@
  * What the model sees, turn by turn: the observation, "\n>", then the action's tokens; or, with a chat template, the
  * observation as a message of the user and the action as the answer to it. An action ends with a token that contains a
  * newline or ends the model's turn (eos), which is sampled and a target like the others, or after max_new_tokens without
- * one; its text is what stands before. A hint is a line of its own before
- * all else, so that what follows it is exactly the episode without it. The last observation is
- * there too, as tokens that no target follows (learners trim them). The caller feeds pending tokens to an engine, draws from
- * its logits (runner_token), sends the action when the state is ACT, and hands in the observation (runner_observe). A
- * demonstration (expert) never needs logits: its actions come with the observations and become targets without log-probs. An
- * episode ends by its environment (ok) or at the step or context limit (truncated): outcome and reward are then set. */
+ * one; its text is what stands before. A hint is a line, or a message of the system, of its own before all else, so that what
+ * follows it is exactly the episode without it. The last observation is there too, as tokens that no target follows (learners
+ * trim them). The caller feeds pending tokens to an engine, draws from its logits (runner_token), sends the action when the
+ * state is ACT, and hands in the observation (runner_observe). A demonstration (expert) never needs logits: its actions come
+ * with the observations and become targets without log-probs. An episode ends by its environment (ok) or at the step or
+ * context limit (truncated): outcome and reward are then set. */
 #ifndef PAL_ROLLOUT_RUNNER_H
 #define PAL_ROLLOUT_RUNNER_H
 
@@ -54,7 +54,7 @@ struct runner {
     enum outcome outcome;
     double reward;
     struct buf action; /* text to send */
-    struct buf prompt; /* the text being made into tokens */
+    struct buf prompt; /* the text that is made into tokens */
 };
 
 /* Allocates for max_context; a runner is used for many episodes. */

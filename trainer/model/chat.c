@@ -6,6 +6,7 @@
 struct row {
     const char *name;
     const char *marks;
+    const char *hint;
     const char *opening;
     const char *turn;
     const char *close;
@@ -14,7 +15,7 @@ struct row {
 };
 
 static const struct row ROWS[] = {
-#define CHAT(name, marks, opening, turn, close, after, trim) {name, marks, opening, turn, close, after, trim},
+#define CHAT(name, marks, hint, opening, turn, close, after, trim) {name, marks, hint, opening, turn, close, after, trim},
 #include "trainer/model/chat.def"
 #undef CHAT
 };
@@ -132,6 +133,14 @@ static struct span trimmed(struct span text)
     while (text.size > 0 && memchr(SPACES, text.data[0], sizeof SPACES - 1)) text = span_of(text.data + 1, text.size - 1);
     while (text.size > 0 && memchr(SPACES, text.data[text.size - 1], sizeof SPACES - 1)) text.size--;
     return text;
+}
+
+err_t chat_hint(const struct chat *chat, struct span hint, int32_t *ids, size_t capacity, size_t *ret_count)
+{
+    AUTO(rendering) r = {.tokenizer = chat->tokenizer, .ids = ids, .capacity = capacity};
+    TRY(render(&r, chat->row->hint, chat->row->trim ? trimmed(hint) : hint));
+    *ret_count = r.count;
+    return ERR_ok;
 }
 
 err_t chat_turn(const struct chat *chat, int32_t last, struct span observation, int32_t *ids, size_t capacity,

@@ -18,6 +18,9 @@ void chat_free(struct chat **chat);
 const char *chat_name(const struct chat *chat);
 int32_t chat_close(const struct chat *chat); /* the token that ends an answer */
 
+/* A hint as a message of the system, before everything else (opening included): an episode without it is the same without
+ * these ids. As chat_turn otherwise. */
+err_t chat_hint(const struct chat *chat, struct span hint, int32_t *ids, size_t capacity, size_t *ret_count) MUST_USE;
 /* The ids that bring the model from what it has seen (last: its last token, -1 at the beginning) to the point where it
  * answers the observation. Writes at most capacity ids; ERR_too_large when they do not fit. */
 err_t chat_turn(const struct chat *chat, int32_t last, struct span observation, int32_t *ids, size_t capacity,
