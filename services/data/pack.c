@@ -15,12 +15,7 @@ struct packing {
  * of each group. */
 static bool is_read(const struct job_spec *spec, bool signal, bool first)
 {
-<<<<<<< HEAD
     bool value = judge_by_value(spec) || spec->webrl.on || spec->replay_ratio.on;
-=======
-    bool value =
-        spec->trainer.loss == JOB_LOSS_PPO || spec->trainer.loss == JOB_LOSS_WEBRL || spec->webrl.on || spec->replay_ratio.on;
->>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     return signal || value || (first && spec->curriculum.kind == JOB_CURRICULUM_GAIN_RL);
 }
 

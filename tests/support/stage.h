@@ -28,12 +28,8 @@
 struct lease {
     uint64_t job, episode, attempt, token, group, task, max_steps;
     int64_t min_version, pin_version;
-<<<<<<< HEAD
-    char source[16], hint[256];
-=======
-    char source[16], score[16];
+    char source[16], score[16], hint[256];
     uint64_t measured; /* a sum of the payload's bytes */
->>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     /* how the worker ended it */
     bool said, acked;
     const char *outcome;

@@ -71,17 +71,13 @@ static void worker_account(const struct peer *worker, const struct lease *lease,
                                       .version_max = good ? version : -1,
                                       .error = span_text(good ? "" : "the script says so")};
     if (!good) return;
-<<<<<<< HEAD
-    ret->steps = lease->steps ? lease->steps : 2;
-=======
->>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     ret->prompt_tokens = 20;
     if (lease->score[0]) {
         ret->scores = scores;
         ret->scores_count = (worker->scorer ? worker->scorer : score_anything)(lease, scores);
         return;
     }
-    ret->steps = 2;
+    ret->steps = lease->steps ? lease->steps : 2;
     ret->action_tokens = 5 + lease->episode % 3;
     ret->turn_entropy = (struct wire_f32s){entropy, 2};
     if (lease->turns) {
@@ -221,12 +217,9 @@ static void hear_leases(struct peer *peer, const struct wire_leases *leases)
                              .min_version = from->min_version,
                              .pin_version = from->pin_version};
         peer_keep(to->source, sizeof to->source, from->source);
-<<<<<<< HEAD
         peer_keep(to->hint, sizeof to->hint, from->hint);
-=======
         peer_keep(to->score, sizeof to->score, from->score);
         to->measured = sum_of(from->payload);
->>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     }
 }
 
@@ -261,15 +254,11 @@ static void hear_batch(struct peer *peer, const struct wire_batch *from)
         to->group[i] = m->group;
         to->advantage[i] = m->advantage;
         to->signal[i] = m->signal;
-<<<<<<< HEAD
         to->tokens[i] = m->action_tokens;
         to->pass[i] = m->pass;
         peer_keep(to->source[i], sizeof to->source[i], m->source);
         for (size_t k = 0; k < m->dropped.n; k++) to->dropped[i] |= UINT64_C(1) << m->dropped.v[k];
-        for (size_t k = 0; k < m->payload.size; k++) to->payload[i] = to->payload[i] * 31 + m->payload.data[k];
-=======
         to->payload[i] = sum_of(m->payload);
->>>>>>> fe64706 (GAIN-RL in the data manager: tasks are scored, ranked and drawn by rank; scoring groups)
     }
     if (peer->asked == from->update) peer->asked = -1;
 }
