@@ -14,7 +14,9 @@ static err_t build(struct trainee *t, const struct trainee_config *config)
     TRY(adamw_new_model(&t->kept_adamw, &config->adamw, &config->model));
     TRY(learner_new(&t->learner, &config->model, pool_threads(t->pool), config->max_tokens, LEARNER_KIND_gradient));
     rng_init(&t->rng, config->seed, RNG_STREAM);
-    return ERR_ok;
+    if (config->value.units == 0) return ERR_ok;
+    return value_new(&t->value, &config->value, &config->adamw, (size_t)config->model.width, pool_threads(t->pool),
+                     config->max_tokens, config->seed);
 }
 
 static err_t make(struct trainee **ret, const struct trainee_config *config, struct pool *pool)
@@ -88,6 +90,8 @@ void trainee_free(struct trainee **trainee)
     model_free(&t->model);
     model_free(&t->reference);
     model_free(&t->kept_model);
+    model_free(&t->orm);
+    value_free(&t->value);
     adamw_free(&t->adamw);
     adamw_free(&t->kept_adamw);
     learner_free(&t->learner);
@@ -95,11 +99,21 @@ void trainee_free(struct trainee **trainee)
     free(t);
 }
 
+static err_t copy_to(struct model **to, const struct model *from)
+{
+    if (!*to) TRY(model_new(to, &from->config));
+    memcpy((*to)->weights, from->weights, from->count * sizeof(float));
+    return ERR_ok;
+}
+
 err_t trainee_set_reference(struct trainee *trainee)
 {
-    if (!trainee->reference) TRY(model_new(&trainee->reference, &trainee->model->config));
-    memcpy(trainee->reference->weights, trainee->model->weights, trainee->model->count * sizeof(float));
-    return ERR_ok;
+    return copy_to(&trainee->reference, trainee->model);
+}
+
+err_t trainee_set_orm(struct trainee *trainee)
+{
+    return copy_to(&trainee->orm, trainee->model);
 }
 
 err_t trainee_checkpoint(const struct trainee *t, struct checkpoint *ret)
@@ -135,11 +149,13 @@ static void copy_state(struct model *model, struct adamw *adamw, const struct mo
 void trainee_keep(struct trainee *t)
 {
     copy_state(t->kept_model, t->kept_adamw, t->model, t->adamw);
+    if (t->value) value_keep(t->value);
 }
 
 void trainee_restore(struct trainee *t)
 {
     copy_state(t->model, t->adamw, t->kept_model, t->kept_adamw);
+    if (t->value) value_restore(t->value);
 }
 
 bool trainee_finite(const struct trainee *trainee)

@@ -12,6 +12,13 @@ _Static_assert((int)JOB_IMPORTANCE_TIS == (int)LOSS_IMPORTANCE_tis, "importance"
 _Static_assert((int)JOB_IMPORTANCE_MASKED == (int)LOSS_IMPORTANCE_masked, "importance");
 _Static_assert((int)JOB_AGGREGATION_TOKEN_MEAN == (int)LOSS_AGGREGATION_token_mean, "aggregation");
 _Static_assert((int)JOB_AGGREGATION_SEQ_MEAN == (int)LOSS_AGGREGATION_seq_mean, "aggregation");
+_Static_assert((int)JOB_AGGREGATION_STEP_MEAN == (int)LOSS_AGGREGATION_step_mean, "aggregation");
+_Static_assert((int)JOB_LOSS_GRPO == (int)LOSS_grpo && (int)JOB_LOSS_GSPO == (int)LOSS_gspo, "loss");
+_Static_assert((int)JOB_LOSS_PPO == (int)LOSS_ppo && (int)JOB_LOSS_WEBRL == (int)LOSS_webrl, "loss");
+_Static_assert((int)JOB_GUIDE_SHAPING_NONE == (int)LOSS_SHAPING_none, "shaping");
+_Static_assert((int)JOB_GUIDE_SHAPING_CONSTANT == (int)LOSS_SHAPING_constant, "shaping");
+_Static_assert((int)JOB_GUIDE_SHAPING_QUANTILE == (int)LOSS_SHAPING_quantile, "shaping");
+_Static_assert((int)JOB_GUIDE_SHAPING_POWER == (int)LOSS_SHAPING_power, "shaping");
 
 static err_t copy_message(struct assignment *a, const struct wire_job_assign *message)
 {
@@ -78,38 +85,77 @@ static size_t microbatch_tokens(const struct job_spec *spec, size_t longest)
     return wanted < most ? wanted : most;
 }
 
+static struct loss_terms terms_of(const struct job_spec *spec)
+{
+    const struct job_trainer *t = &spec->trainer;
+    const struct job_guide *g = &spec->guide;
+    return (struct loss_terms){.clip_low = t->clip_low,
+                               .clip_high = t->clip_high,
+                               .dual_clip = t->dual_clip,
+                               .importance = (enum loss_importance)t->importance.mode,
+                               .cap = t->importance.cap,
+                               .behave_ratio = t->old_policy == JOB_OLD_POLICY_BEHAVE,
+                               .entropy = t->entropy,
+                               .kl = t->kl,
+                               .guide = {.shaping = (enum loss_shaping)g->shaping,
+                                         .gamma = g->gamma,
+                                         .quantile = g->quantile,
+                                         .power = g->power,
+                                         .certain = g->certain,
+                                         .clip = g->clip},
+                               .regression = {.beta = t->regression.beta,
+                                              .mean = t->regression.log_ratio == JOB_LOG_RATIO_MEAN,
+                                              .released = t->regression.form == JOB_REGRESSION_FORM_RELEASED}};
+}
+
+static struct update_config update_of(const struct job_spec *spec, size_t microbatch)
+{
+    const struct job_trainer *t = &spec->trainer;
+    return (struct update_config){
+        .loss = (enum loss_kind)t->loss,
+        .terms = terms_of(spec),
+        .aggregation = (enum loss_aggregation)t->aggregation,
+        .hint_ratio = spec->guide.correction == JOB_GUIDE_CORRECTION_RATIO,
+        .hint_positive = spec->guide.positive_only,
+        .discount = t->value.discount,
+        .lambda = t->value.gae_lambda,
+        .mix = t->regression.lambda,
+        .minibatches = (size_t)t->minibatches,
+        .epochs = (size_t)t->epochs,
+        .tokens_per_microbatch = microbatch,
+        .temperature = (float)spec->rollout.temperature,
+        .schedule = {.kind = t->schedule == JOB_SCHEDULE_LINEAR ? SCHEDULE_linear : SCHEDULE_constant,
+                     .peak = t->lr,
+                     .warmup = (uint64_t)t->warmup,
+                     .total = (uint64_t)t->updates},
+    };
+}
+
+/* The value head, where something reads it. */
+static struct value_config value_of(const struct job_spec *spec)
+{
+    const struct job_trainer *t = &spec->trainer;
+    bool wanted = t->loss == JOB_LOSS_PPO || t->loss == JOB_LOSS_WEBRL || spec->webrl.on || spec->replay_ratio.on;
+    if (!wanted) return (struct value_config){0};
+    return (struct value_config){.units = (size_t)t->value.width,
+                                 .lr = t->value.lr,
+                                 .coefficient = t->value.body == JOB_VALUE_BODY_SHARED ? t->value.coefficient : 0};
+}
+
 static void configure(struct assignment *a, struct trainee_config *ret)
 {
     const struct job_trainer *t = &a->spec.trainer;
     size_t longest = (size_t)a->spec.rollout.max_context, positions = (size_t)ret->model.max_positions;
     if (longest > positions) longest = positions;
     size_t microbatch = microbatch_tokens(&a->spec, longest);
-    a->update = (struct update_config){
-        .loss = (enum loss_kind)t->loss,
-        .terms = {.clip_low = t->clip_low,
-                  .clip_high = t->clip_high,
-                  .dual_clip = t->dual_clip,
-                  .importance = (enum loss_importance)t->importance.mode,
-                  .cap = t->importance.cap,
-                  .behave_ratio = t->old_policy == JOB_OLD_POLICY_BEHAVE,
-                  .entropy = t->entropy,
-                  .kl = t->kl},
-        .aggregation = (enum loss_aggregation)t->aggregation,
-        .minibatches = (size_t)t->minibatches,
-        .epochs = (size_t)t->epochs,
-        .tokens_per_microbatch = microbatch,
-        .temperature = (float)a->spec.rollout.temperature,
-        .schedule = {.kind = t->schedule == JOB_SCHEDULE_LINEAR ? SCHEDULE_linear : SCHEDULE_constant,
-                     .peak = t->lr,
-                     .warmup = (uint64_t)t->warmup,
-                     .total = (uint64_t)t->updates},
-    };
+    a->update = update_of(&a->spec, microbatch);
     a->warmstart = (struct warmstart_config){.updates = (size_t)a->spec.warmstart.updates,
                                              .batch = (size_t)a->spec.warmstart.batch,
                                              .lr = a->spec.warmstart.lr,
                                              .tokens_per_microbatch = microbatch,
                                              .temperature = (float)a->spec.rollout.temperature};
     ret->seed = (uint64_t)a->spec.seed;
+    ret->value = value_of(&a->spec);
     ret->adamw = (struct adamw_config)ADAMW_DEFAULTS;
     ret->adamw.beta1 = (float)t->beta1;
     ret->adamw.beta2 = (float)t->beta2;

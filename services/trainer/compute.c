@@ -45,7 +45,7 @@ static err_t run_update(struct compute *c)
 {
     struct assignment *a = c->assignment;
     const struct intake *batch = a->batch;
-    const struct update_batch input = {batch->update, batch->episodes, batch->count, batch->norm_tokens};
+    const struct update_batch input = intake_update(batch);
     enum update_outcome outcome = UPDATE_OUTCOME_skipped;
     err_t err = update_run(a->trainee, &a->update, &input, &a->cancel, &outcome, &c->figures);
     if (err == ERR_numeric) { /* the trainee is as it was; the batch is passed over */
