@@ -39,7 +39,7 @@ err_t trainee_new(struct trainee **ret, const struct trainee_config *config, str
     struct trainee *t = NULL;
     TRY(make(&t, config, pool));
     BUG_IF(!t);
-    model_init(t->model, config->seed);
+    if (!config->blank) model_init(t->model, config->seed);
     *ret = t;
     return ERR_ok;
 }

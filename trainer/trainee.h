@@ -22,6 +22,7 @@ struct trainee_config {
     struct value_config value;
     size_t max_tokens; /* most tokens of a micro-batch, or of one episode if that is longer */
     uint64_t seed;     /* the job's */
+    bool blank;        /* trainee_new leaves the weights 0: the caller has some */
 };
 
 struct trainee {
@@ -45,7 +46,7 @@ struct trainee {
     int64_t orm_version; /* phases at whose end the outcome reward model learned; 0: it has not yet */
 };
 
-/* Random weights from the seed, version and update 0. */
+/* Random weights from the seed (unless blank), version and update 0. */
 err_t trainee_new(struct trainee **ret, const struct trainee_config *config, struct pool *pool) MUST_USE;
 /* As the checkpoint says: ERR_conflict when its model is not the configured one. */
 err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, const struct checkpoint *checkpoint,

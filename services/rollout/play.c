@@ -41,7 +41,8 @@ static bool prepare(struct rollout *rollout, struct seat *seat)
                 rollout_now_ms(rollout) - seat->started_ms > (uint64_t)rollout->spec.rollout.refresh_deadline_ms;
     bool boundary = seat->policy && seat->pin_version < 0 && turn && runner_at_turn(&seat->runner);
     if (!seat->policy || boundary) {
-        struct policy *policy = policies_get(&rollout->policies, seat->pin_version, seat->min_version, &rollout->config);
+        struct policy *policy =
+            policies_get(&rollout->policies, seat->pin_version, seat->min_version, &rollout->origin.model);
         if (!policy) return seat->policy != NULL;
         if (boundary && policy != seat->policy) {
             decoder_reset(rollout->decoder, (uint32_t)seat->slot);
@@ -59,7 +60,7 @@ static bool prepare(struct rollout *rollout, struct seat *seat)
 /* One decoder call for the seats that play with this policy. */
 static void feed(struct rollout *rollout, struct policy *policy, struct seat **seats, size_t count)
 {
-    size_t vocab = (size_t)rollout->config.vocab;
+    size_t vocab = (size_t)rollout->origin.model.vocab;
     double start = rollout_clock_ms();
     for (size_t i = 0; i < count; i++) {
         struct runner *runner = &seats[i]->runner;

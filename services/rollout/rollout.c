@@ -28,29 +28,25 @@ static void close_job(struct rollout *rollout)
     seats_close(rollout);
     decoder_free(&rollout->decoder);
     learner_free(&rollout->checker);
-    tokenizer_free(&rollout->tokenizer);
+    origin_fini(&rollout->origin);
     policies_fini(&rollout->policies);
     outbox_clear(&rollout->outbox);
     arena_fini(&rollout->arena);
     rollout->job = 0;
-    rollout->since_check = 0;
+    rollout->since_check = ROLLOUT_CHECK_EVERY - 1; /* the first episode is looked at */
 }
 
 static err_t open_job(struct rollout *rollout, const struct wire_job_assign *assign)
 {
     struct job_problems problems;
-    const char *const *words = NULL;
-    size_t word_count = 0;
     arena_init(&rollout->arena, 0);
     policies_init(&rollout->policies, assign->job);
     TRY(job_parse(assign->spec, &rollout->arena, &rollout->spec, &problems));
-    TRY(job_words(&rollout->spec, &rollout->arena, &words, &word_count));
-    TRY(tokenizer_new_words(&rollout->tokenizer, words, word_count));
-    TRY(model_preset(rollout->spec.init.preset, tokenizer_vocab(rollout->tokenizer), &rollout->config));
+    TRY(origin_open(&rollout->spec, &rollout->origin));
     TRY(seats_open(rollout));
     uint32_t context = (uint32_t)rollout->spec.rollout.max_context;
-    TRY(decoder_new(&rollout->decoder, &rollout->config, (uint32_t)rollout->slots, context, rollout->pool));
-    return learner_new(&rollout->checker, &rollout->config, 1, context, LEARNER_KIND_forward);
+    TRY(decoder_new(&rollout->decoder, &rollout->origin.model, (uint32_t)rollout->slots, context, rollout->pool));
+    return learner_new(&rollout->checker, &rollout->origin.model, 1, context, LEARNER_KIND_forward);
 }
 
 static void job_assign(struct rollout *rollout, const struct wire_job_assign *assign)
@@ -73,7 +69,7 @@ static void job_assign(struct rollout *rollout, const struct wire_job_assign *as
     rollout->lineage = assign->lineage;
     rollout->idle_since_ms = rollout_now_ms(rollout);
     log_info("job %llu: %zu slots, %d ids, %zu parameters", (unsigned long long)assign->job, rollout->slots,
-             rollout->config.vocab, model_parameters(&rollout->config));
+             rollout->origin.model.vocab, model_parameters(&rollout->origin.model));
 }
 
 /* ---- what leaves every few milliseconds ---- */

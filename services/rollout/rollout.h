@@ -7,7 +7,7 @@
 #define PAL_ROLLOUT_SERVICE_ROLLOUT_H
 
 #include "rollout/runner.h"
-#include "services/common/job/job.h"
+#include "services/common/origin/origin.h"
 #include "services/common/run/service.h"
 #include "services/rollout/outbox.h"
 #include "services/rollout/policies.h"
@@ -61,8 +61,7 @@ struct rollout {
     int64_t lineage;
     struct arena arena;
     struct job_spec spec;
-    struct tokenizer *tokenizer;
-    struct model_config config;
+    struct origin origin; /* shape, tokenizer, chat template */
     struct decoder *decoder;
     struct learner *checker;
     struct policies policies;

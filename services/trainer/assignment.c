@@ -1,6 +1,6 @@
 #include "services/trainer/assignment.h"
 
-#include "trainer/model/tokenizer.h"
+#include "services/common/origin/origin.h"
 
 #include <stdlib.h>
 
@@ -62,18 +62,6 @@ static err_t parse(struct assignment *a)
     err_t err = job_parse(span_text(a->spec_text), &a->arena, &a->spec, &problems);
     if (err == ERR_ok || problems.count == 0) return err;
     return err_set(err, "the job's %s %s (%zu problems)", problems.rows[0].pointer, problems.rows[0].detail, problems.count);
-}
-
-static err_t model_of(struct assignment *a, struct model_config *ret)
-{
-    const char *const *words = NULL;
-    size_t count = 0;
-    TRY(job_words(&a->spec, &a->arena, &words, &count));
-    struct tokenizer *tokenizer = NULL;
-    TRY(tokenizer_new_words(&tokenizer, words, count));
-    err_t err = model_preset(a->spec.init.preset, tokenizer_vocab(tokenizer), ret);
-    tokenizer_free(&tokenizer);
-    return err;
 }
 
 /* tokens_per_microbatch, but no more than a batch can hold: the learner's memory grows with it */
@@ -184,14 +172,24 @@ static err_t resume(struct assignment *a, const struct trainee_config *config, s
     return ERR_ok;
 }
 
+/* version 0: random weights, or those of the directory */
+static err_t begin(struct assignment *a, const struct origin *origin, const struct trainee_config *config, struct pool *pool)
+{
+    TRY(trainee_new(&a->trainee, config, pool));
+    return origin->pretrained ? origin_weights(origin, a->trainee->model) : ERR_ok;
+}
+
 err_t assignment_load(struct assignment *a, struct pool *pool)
 {
     struct trainee_config config = {0};
+    AUTO(origin) origin = {0};
     TRY(parse(a));
-    TRY(model_of(a, &config.model));
+    TRY(origin_open(&a->spec, &origin));
+    config.model = origin.model;
+    config.blank = origin.pretrained;
     configure(a, &config);
     TRY(loss_terms_check(&a->update.terms));
-    return a->resume_version < 0 ? trainee_new(&a->trainee, &config, pool) : resume(a, &config, pool);
+    return a->resume_version < 0 ? begin(a, &origin, &config, pool) : resume(a, &config, pool);
 }
 
 err_t assignment_prepare(struct assignment *a, const char *state_dir, struct pool *pool)
