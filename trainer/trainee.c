@@ -51,6 +51,17 @@ static err_t fill(struct trainee *t, const struct checkpoint *c)
         TRY(model_new(&t->reference, &c->config));
         memcpy(t->reference->weights, c->reference, bytes);
     }
+    if (c->orm) {
+        TRY(model_new(&t->orm, &c->config));
+        memcpy(t->orm->weights, c->orm, bytes);
+    }
+    if (t->value) {
+        size_t value_bytes = t->value->head->count * sizeof(float);
+        memcpy(t->value->head->weights, c->value, value_bytes);
+        memcpy(t->value->adamw->m, c->value_m, value_bytes);
+        memcpy(t->value->adamw->v, c->value_v, value_bytes);
+        t->value->adamw->step = c->value_step;
+    }
     memcpy(t->model->weights, c->weights, bytes);
     memcpy(t->adamw->m, c->m, bytes);
     memcpy(t->adamw->v, c->v, bytes);
@@ -59,6 +70,8 @@ static err_t fill(struct trainee *t, const struct checkpoint *c)
     t->version = c->version;
     t->update = c->update;
     t->bad_updates = c->bad_updates;
+    t->phase = c->phase;
+    t->orm_version = c->orm_version;
     return ERR_ok;
 }
 
@@ -71,6 +84,9 @@ err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, 
     if (checkpoint->seed != config->seed)
         return err_set(ERR_conflict, "the checkpoint's seed %lu is not the job's %lu", (unsigned long)checkpoint->seed,
                        (unsigned long)config->seed);
+    if (checkpoint->value_units != config->value.units)
+        return err_set(ERR_conflict, "the checkpoint's value head has %zu units, the job's %zu", checkpoint->value_units,
+                       config->value.units);
     struct trainee *t = NULL;
     TRY(make(&t, config, pool));
     BUG_IF(!t);
@@ -120,19 +136,30 @@ err_t trainee_checkpoint(const struct trainee *t, struct checkpoint *ret)
 {
     struct digest digest;
     TRY(model_digest(t->model, &digest));
-    *ret = (struct checkpoint){.config = t->model->config,
-                               .version = t->version,
-                               .update = t->update,
-                               .seed = t->seed,
-                               .bad_updates = t->bad_updates,
-                               .optimizer_step = t->adamw->step,
-                               .rng = t->rng,
-                               .digest = digest,
-                               .count = t->model->count,
-                               .weights = t->model->weights,
-                               .m = t->adamw->m,
-                               .v = t->adamw->v,
-                               .reference = t->reference ? t->reference->weights : NULL};
+    struct checkpoint c = {.config = t->model->config,
+                           .version = t->version,
+                           .update = t->update,
+                           .seed = t->seed,
+                           .bad_updates = t->bad_updates,
+                           .optimizer_step = t->adamw->step,
+                           .rng = t->rng,
+                           .digest = digest,
+                           .count = t->model->count,
+                           .weights = t->model->weights,
+                           .m = t->adamw->m,
+                           .v = t->adamw->v,
+                           .reference = t->reference ? t->reference->weights : NULL,
+                           .phase = t->phase,
+                           .orm_version = t->orm_version,
+                           .orm = t->orm ? t->orm->weights : NULL};
+    if (t->value) {
+        c.value_units = t->value->head->units;
+        c.value_step = t->value->adamw->step;
+        c.value = t->value->head->weights;
+        c.value_m = t->value->adamw->m;
+        c.value_v = t->value->adamw->v;
+    }
+    *ret = c;
     return ERR_ok;
 }
 

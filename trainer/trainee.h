@@ -48,7 +48,7 @@ struct trainee {
 
 /* Random weights from the seed (unless blank), version and update 0. */
 err_t trainee_new(struct trainee **ret, const struct trainee_config *config, struct pool *pool) MUST_USE;
-/* As the checkpoint says: ERR_conflict when its model is not the configured one. */
+/* As the checkpoint says: ERR_conflict when its model or value head is not the configured one. */
 err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, const struct checkpoint *checkpoint,
                      struct pool *pool) MUST_USE;
 void trainee_free(struct trainee **trainee);

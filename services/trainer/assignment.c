@@ -156,7 +156,8 @@ static err_t resume(struct assignment *a, const struct trainee_config *config, s
 {
     void *memory = NULL;
     struct checkpoint checkpoint;
-    TRY(archive_load(a->resume_path, a->resume_sha256, checkpoint_bytes(&config->model, true), &memory, &checkpoint));
+    const struct checkpoint_parts most = {true, VALUE_HEAD_UNITS_MOST, true};
+    TRY(archive_load(a->resume_path, a->resume_sha256, checkpoint_bytes(&config->model, &most), &memory, &checkpoint));
     err_t err = ERR_ok;
     if (checkpoint.job != a->job || checkpoint.version != a->resume_version)
         err =

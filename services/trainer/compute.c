@@ -7,13 +7,19 @@ static err_t publish(struct compute *c)
 {
     struct assignment *a = c->assignment;
     TRY(model_digest(a->trainee->model, &c->digest));
-    const struct policy_file policy = {.config = a->trainee->model->config,
-                                       .job = a->job,
-                                       .lineage = a->lineage,
-                                       .version = a->trainee->version,
-                                       .digest = c->digest,
-                                       .count = a->trainee->model->count,
-                                       .weights = a->trainee->model->weights};
+    const struct value *value = a->trainee->value;
+    struct policy_file policy = {.config = a->trainee->model->config,
+                                 .job = a->job,
+                                 .lineage = a->lineage,
+                                 .version = a->trainee->version,
+                                 .role = POLICY_FILE_policy,
+                                 .digest = c->digest,
+                                 .weights = a->trainee->model->weights};
+    if (value) {
+        TRY(value_head_digest(value->head, &policy.value_digest));
+        policy.value_units = value->head->units;
+        policy.value = value->head->weights;
+    }
     char path[SHELF_PATH_BYTES];
     shelf_path(&a->shelf, a->lineage, a->trainee->version, path);
     TRY(shelf_write(path, &policy));

@@ -373,7 +373,8 @@ START_TEST(going_on_from_a_checkpoint_gives_the_same_bits)
     const struct checkpoint state = state_of(whole);
     uint8_t header[CHECKPOINT_HEADER_BYTES];
     struct span spans[CHECKPOINT_SPANS];
-    size_t count = 0, size = checkpoint_bytes(&state.config, true), at = 0;
+    const struct checkpoint_parts parts = checkpoint_parts(&state);
+    size_t count = 0, size = checkpoint_bytes(&state.config, &parts), at = 0;
     checkpoint_encode(&state, header, spans, &count);
     uint8_t *file = aligned_alloc(64, (size + 63) / 64 * 64);
     ck_assert_ptr_nonnull(file);

@@ -589,6 +589,36 @@ static void mix(struct trainee *trainee, struct episode *all)
     }
 }
 
+/* The trainee again from its checkpoint. */
+static struct trainee *again(const struct trainee *trainee, double coefficient)
+{
+    struct checkpoint state, read;
+    uint8_t header[CHECKPOINT_HEADER_BYTES];
+    struct span spans[CHECKPOINT_SPANS];
+    size_t count = 0, at = 0;
+    ck_assert_int_eq(trainee_checkpoint(trainee, &state), ERR_ok);
+    const struct checkpoint_parts sections = checkpoint_parts(&state);
+    size_t size = checkpoint_bytes(&state.config, &sections);
+    checkpoint_encode(&state, header, spans, &count);
+    uint8_t *file = aligned_alloc(64, (size + 63) / 64 * 64);
+    ck_assert_ptr_nonnull(file);
+    for (size_t i = 0; i < count; at += spans[i++].size) memcpy(file + at, spans[i].data, spans[i].size);
+    ck_assert_uint_eq(at, size);
+    ck_assert_int_eq(checkpoint_open(span_of(file, size), &read), ERR_ok);
+    struct trainee_config config = {.model = FIXTURE_MODEL,
+                                    .adamw = ADAMW_DEFAULTS,
+                                    .value = {.units = 6, .lr = 1e-2, .coefficient = coefficient},
+                                    .max_tokens = 1024,
+                                    .seed = 3};
+    struct trainee *resumed = NULL, *other = NULL;
+    err_t err = trainee_resume(&resumed, &config, &read, pool);
+    ck_assert_msg(err == ERR_ok, "%s", err_text());
+    config.value.units = 5;
+    ck_assert_int_eq(trainee_resume(&other, &config, &read, pool), ERR_conflict);
+    free(file);
+    return resumed;
+}
+
 START_TEST(everything_at_once)
 {
     const enum loss_kind kinds[] = {LOSS_grpo, LOSS_gspo, LOSS_ppo, LOSS_webrl};
@@ -627,12 +657,17 @@ START_TEST(everything_at_once)
         const atomic_bool cancel = true;
         enum update_outcome outcome;
         batch.update = 2;
+        AUTO_PTR(trainee) resumed = again(trainee, k % 2 ? 0.5 : 0);
         ck_assert_int_eq(update_run(trainee, &config, &batch, &cancel, &outcome, &a), ERR_conflict);
         same_weights(trainee, twin);
         struct update_config far = config;
         far.schedule.peak = 1e38;
         ck_assert_int_eq(update_run(trainee, &far, &batch, NULL, &outcome, &a), ERR_numeric);
         same_weights(trainee, twin);
+        /* and going on from a checkpoint gives the same bits */
+        (void)run(trainee, &config, &batch, UPDATE_OUTCOME_applied);
+        (void)run(resumed, &config, &batch, UPDATE_OUTCOME_applied);
+        same_weights(trainee, resumed);
     }
 }
 END_TEST
