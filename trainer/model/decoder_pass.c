@@ -35,7 +35,7 @@ static struct kv cache_of(const struct pass *p, uint32_t slot, size_t layer, siz
     size_t half = p->d->context * p->E;
     size_t index = ((size_t)slot * (size_t)p->d->config.layers + layer) * p->K + group;
     float *keys = p->d->cache + index * 2 * half;
-    return (struct kv){keys, keys + half};
+    return (struct kv){keys, keys + half, false};
 }
 
 static void write_cache(const struct pass *p, size_t layer)
