@@ -60,8 +60,10 @@ struct kernels {
     const char *name; /* "x86-64-v4", ... */
 
     void (*gemm)(const struct gemm *g, float *scratch);
-    void (*gemm_pack)(float *to, const float *b, size_t N, size_t K);  /* B [N, K] to [gemm_packed_floats] */
-    void (*gemm_prepacked)(const struct gemm *g, const float *packed); /* nt; g->b is not read */
+    void (*gemm_pack)(float *to, const float *b, size_t N, size_t K); /* B [N, K] to [gemm_packed_floats] */
+    /* nt; g->b is not read. Columns [from, from + cols) of the N, of which the first goes to C's first; from is a multiple of
+     * GEMM_NR_MAX. */
+    void (*gemm_prepacked)(const struct gemm *g, const float *packed, size_t from, size_t cols);
 
     /* y = w x / sqrt(mean(x^2) + eps) (Zhang and Sennrich 2019); rstd [T] is kept for backward */
     void (*rmsnorm_forward)(float *y, float *rstd, const float *x, const float *w, size_t T, size_t D, float eps);
