@@ -225,6 +225,7 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     pulse_counter(pulse, "demonstrations", (double)n->demonstrations);
     pulse_counter(pulse, "steps", (double)n->steps);
     pulse_counter(pulse, "prompt_tokens", (double)n->prompt_tokens);
+    pulse_counter(pulse, "shared_tokens", (double)n->shared_tokens);
     pulse_counter(pulse, "action_tokens", (double)n->action_tokens);
     pulse_counter(pulse, "leases", (double)n->leases);
     pulse_counter(pulse, "revoked", (double)n->revoked);
