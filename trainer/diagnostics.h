@@ -5,7 +5,8 @@
 #include "trainer/loss.h"
 #include "trainer/value.h"
 
-#define DIAGNOSTICS_OWN_GAP 1e-3 /* own_gap_max above it: sampler and learner disagree */
+#define DIAGNOSTICS_OWN_GAP      1e-3 /* own_gap_max above it: sampler and learner disagree */
+#define DIAGNOSTICS_OWN_GAP_HALF 5e-2 /* with rollout.kv_cache fp16 */
 
 struct diagnostics {
 #define FIGURE(name, doc) double name;

@@ -24,7 +24,8 @@ double decode_rate(const struct engine_bench *bench, const struct engine_shape *
     size_t vocab = (size_t)shape->config.vocab;
     struct model *model = shape_model(shape, 1);
     struct decoder *decoder = NULL;
-    engine_must(decoder_new(&decoder, &shape->config, batch, context + STEPS, bench->pool));
+    const struct decoder_options options = {batch, context + STEPS, bench->half};
+    engine_must(decoder_new(&decoder, &shape->config, &options, bench->pool));
     int32_t *tokens = engine_take((context + STEPS) * sizeof *tokens);
     float *logits = engine_take(batch * vocab * sizeof *logits);
     struct decoder_item *items = engine_take(batch * sizeof *items);

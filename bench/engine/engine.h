@@ -18,6 +18,7 @@ struct engine_bench {
     size_t threads;
     bool quick;
     bool cpu;            /* the clock is processor time */
+    bool half;           /* the decoder's cache holds halves */
     char python[600];    /* the peer's; empty without a peer */
     struct pool *pool;   /* of `threads` */
     double best_product; /* rate of the best matrix product over that of the probe */

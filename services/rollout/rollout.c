@@ -45,7 +45,9 @@ static err_t open_job(struct rollout *rollout, const struct wire_job_assign *ass
     TRY(origin_open(&rollout->spec, &rollout->origin));
     TRY(seats_open(rollout));
     uint32_t context = (uint32_t)rollout->spec.rollout.max_context;
-    TRY(decoder_new(&rollout->decoder, &rollout->origin.model, (uint32_t)rollout->slots, context, rollout->pool));
+    const struct decoder_options options = {(uint32_t)rollout->slots, context,
+                                            rollout->spec.rollout.kv_cache == JOB_KV_CACHE_FP16};
+    TRY(decoder_new(&rollout->decoder, &rollout->origin.model, &options, rollout->pool));
     return learner_new(&rollout->checker, &rollout->origin.model, 1, context, LEARNER_KIND_forward);
 }
 
@@ -223,6 +225,7 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     pulse_counter(pulse, "demonstrations", (double)n->demonstrations);
     pulse_counter(pulse, "steps", (double)n->steps);
     pulse_counter(pulse, "prompt_tokens", (double)n->prompt_tokens);
+    pulse_counter(pulse, "shared_tokens", (double)n->shared_tokens);
     pulse_counter(pulse, "action_tokens", (double)n->action_tokens);
     pulse_counter(pulse, "leases", (double)n->leases);
     pulse_counter(pulse, "revoked", (double)n->revoked);

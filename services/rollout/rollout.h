@@ -43,7 +43,7 @@ struct seat {
 };
 
 struct rollout_counters {
-    uint64_t episodes, demonstrations, steps, prompt_tokens, action_tokens, leases, revoked, checked;
+    uint64_t episodes, demonstrations, steps, prompt_tokens, shared_tokens, action_tokens, leases, revoked, checked;
     uint64_t failures[OUTCOME_COUNT];
     double engine_ms, idle_ms, env_wait_ms, logp_gap_max;
     uint64_t engine_steps;

@@ -75,7 +75,7 @@ START_TEST(a_bandit_is_learned_from_rewards)
     ck_assert_int_eq(pool_new(&pool, 2), ERR_ok);
     AUTO_PTR(trainee) trainee = fixture_trainee(pool);
     AUTO_PTR(decoder) decoder = NULL;
-    ck_assert_int_eq(decoder_new(&decoder, &FIXTURE_MODEL, 1, 32, pool), ERR_ok);
+    ck_assert_int_eq(decoder_new(&decoder, &FIXTURE_MODEL, &(struct decoder_options){1, 32, false}, pool), ERR_ok);
     static struct fixture_tokens tokens[GROUPS * SIZE];
     static struct episode episodes[GROUPS * SIZE];
     struct update_config config = fixture_update();

@@ -45,6 +45,7 @@ enum job_value_body { JOB_VALUE_BODY_SHARED_DETACHED, JOB_VALUE_BODY_SHARED };
 enum job_log_ratio { JOB_LOG_RATIO_SUM, JOB_LOG_RATIO_MEAN };
 enum job_regression_form { JOB_REGRESSION_FORM_PAPER, JOB_REGRESSION_FORM_RELEASED };
 enum job_schedule { JOB_SCHEDULE_LINEAR, JOB_SCHEDULE_CONSTANT };
+enum job_kv_cache { JOB_KV_CACHE_FP32, JOB_KV_CACHE_FP16 };
 enum job_late { JOB_LATE_WAIT, JOB_LATE_DROP };
 
 /* clang-format off */
