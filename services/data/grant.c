@@ -54,6 +54,7 @@ static err_t lease_slot(struct data *data, struct slot *slot, const struct peer 
         .min_version = group->min_version,
         .pin_version = group->pin_version,
         .ttl_ms = lease_ttl(env),
+        .judge = phase_judge(plan, group),
     };
     if (group->source == GROUP_SCORE) return score_lease(data, group, ret);
     return ERR_ok;
@@ -124,6 +125,7 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
                        (size_t)plan->spec.rollout.group_size));
     plan->draws[draw.environment].drawn++;
     group->update_for = update;
+    group->phase = phase_of_update(plan, update);
     group->replaces = replaces ? replaces->id : -1;
     group->refills = replaces ? replaces->refills : 0;
     /* by the version recorded, which may be about to be published: by the one published a group could be a version too old */
@@ -159,7 +161,8 @@ static err_t plan_next(struct data *data, bool *ret_more)
 {
     struct plan *plan = data->plan;
     int64_t update = admission_update(plan->fresh, 0, plan->replacements, plan->spec.trainer.groups_per_update);
-    *ret_more = plan->published >= 0 && !plan->ending && gain_ready(plan) && update <= plan->spec.trainer.updates &&
+    *ret_more = plan->published >= 0 && !plan->ending && gain_ready(plan) && phase_admits(plan, update) &&
+                update <= plan->spec.trainer.updates &&
                 admission_may_start(update, plan->updates_done, plan->spec.trainer.max_staleness);
     return *ret_more ? grant_fresh(data, update, NULL) : ERR_ok;
 }
@@ -170,7 +173,7 @@ static err_t next_slot(struct data *data, struct slot **ret)
     *ret = plan_dequeue(plan, GROUP_EVALUATION);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_SCORE);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_DEMONSTRATION);
-    if (*ret || plan->published < 0) return ERR_ok; /* the others need weights */
+    if (*ret || plan->published < 0 || !phase_may_lease(plan)) return ERR_ok; /* the others need weights */
     *ret = plan_dequeue(plan, GROUP_HINTED);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_FRESH);
     if (*ret) return ERR_ok;

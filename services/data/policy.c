@@ -30,6 +30,23 @@ const struct wire_policy_wanted *policy_wanted(struct data *data)
     return wanted;
 }
 
+const struct wire_policy_wanted *policy_orm(struct data *data)
+{
+    const struct plan *plan = data->plan;
+    struct wire_policy_wanted *wanted = arena_array(&data->arena, struct wire_policy_wanted, 1);
+    /* copies: a fork in this turn forgets the model before the message is sent */
+    const char *digest = arena_text(&data->arena, span_text(plan->phase.orm_digest));
+    const char *where = arena_text(&data->arena, span_text(plan->phase.orm_where));
+    if (!wanted || !digest || !where) return NULL;
+    *wanted = (struct wire_policy_wanted){.job = (uint64_t)plan->job,
+                                          .lineage = plan->lineage,
+                                          .version = plan->phase.orm_version,
+                                          .digest = span_text(digest),
+                                          .where = span_text(where),
+                                          .role = span_text("orm")};
+    return wanted;
+}
+
 static void pin(uint64_t pinned[PINS], size_t *count, int64_t version)
 {
     for (size_t i = 0; i < *count; i++) {
@@ -67,14 +84,30 @@ static bool is_evaluated(const struct plan *plan, int64_t version)
     return spec->every > 0 && version / spec->every > (newest < 0 ? 0 : newest / spec->every);
 }
 
+static void publish_orm(struct data *data, const struct wire_policy_published *published)
+{
+    struct phase *phase = &data->plan->phase;
+    if (published->version < phase->orm_version) return;
+    phase->orm_version = published->version;
+    to_text(phase->orm_digest, sizeof phase->orm_digest, published->digest);
+    to_text(phase->orm_where, sizeof phase->orm_where, published->where);
+    stall_over(data);
+    data_say(data, NULL, "rollout", WIRE_policy_wanted, policy_orm(data));
+}
+
 static err_t publish(struct data *data, const struct wire_policy_published *published)
 {
     struct plan *plan = data->plan;
     const char *digest = arena_text(&data->arena, published->digest), *where = arena_text(&data->arena, published->where);
     if (!digest || !where) return ERR_memory;
+    bool orm = span_is(published->role, "orm");
     TRY(data_begin(data));
-    const struct store_policy row = {published->lineage, published->version, digest, where};
+    const struct store_policy row = {published->lineage, published->version, digest, where, orm ? "orm" : "policy"};
     TRY(store_policy_publish(data->store, plan->job, &row));
+    if (orm) {
+        publish_orm(data, published);
+        return ERR_ok;
+    }
     if (published->version < plan->published) return ERR_ok;
     stall_over(data);
     plan->published = published->version;
@@ -111,6 +144,7 @@ static err_t commit(struct data *data, const struct wire_checkpoint_committed *c
     TRY(data_begin(data));
     TRY(store_policy_commit(data->store, plan->job, &row));
     TRY(store_batch_commit(data->store, plan->job, checkpoint->lineage, checkpoint->update));
+    if (checkpoint->update > plan->checkpoint_update) plan->checkpoint_update = checkpoint->update;
     if (checkpoint->version <= plan->checkpoint_version) return ERR_ok; /* said before */
     plan->checkpoint_version = checkpoint->version;
     const char *inputs = arena_printf(
