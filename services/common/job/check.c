@@ -133,7 +133,6 @@ static void check_missing(struct job_reader *reader, const struct job_spec *spec
         {spec->dart.on, "/curation/dart"},
         {spec->curriculum.kind == JOB_CURRICULUM_SUCCESS_BAND, "/curriculum/kind"},
         {spec->curriculum.kind == JOB_CURRICULUM_ADCL, "/curriculum/kind"},
-        {spec->rollout.context == JOB_CONTEXT_STEP, "/rollout/context"},
         {spec->trainer.loss == JOB_LOSS_PPO, "/trainer/loss"},
         {spec->trainer.loss == JOB_LOSS_WEBRL, "/trainer/loss"},
         {spec->trainer.aggregation == JOB_AGGREGATION_STEP_MEAN, "/trainer/aggregation"},
