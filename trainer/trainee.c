@@ -185,12 +185,12 @@ void trainee_restore(struct trainee *t)
     if (t->value) value_restore(t->value);
 }
 
-bool trainee_finite(const struct trainee *trainee)
+bool trainee_finite(const struct model *model)
 {
     uint32_t bad = 0; /* an exponent of all ones is an infinity or NaN; no early exit, so that the loop uses vectors */
-    for (size_t i = 0; i < trainee->model->count; i++) {
+    for (size_t i = 0; i < model->count; i++) {
         uint32_t bits;
-        memcpy(&bits, &trainee->model->weights[i], sizeof bits);
+        memcpy(&bits, &model->weights[i], sizeof bits);
         bad |= (bits & 0x7f800000u) == 0x7f800000u;
     }
     return bad == 0;

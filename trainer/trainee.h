@@ -63,6 +63,6 @@ err_t trainee_checkpoint(const struct trainee *trainee, struct checkpoint *ret) 
 /* Remembers weights and optimizers, the value head's too; trainee_restore brings them back. */
 void trainee_keep(struct trainee *trainee);
 void trainee_restore(struct trainee *trainee);
-bool trainee_finite(const struct trainee *trainee); /* all weights are */
+bool trainee_finite(const struct model *model); /* all weights are */
 
 #endif
