@@ -3,6 +3,7 @@
 #include "services/common/run/log.h"
 #include "services/common/store/store_batch.h"
 #include "services/common/store/store_job.h"
+#include "services/common/store/store_policy.h"
 #include "services/data/data.h"
 
 #include <math.h>
@@ -83,6 +84,11 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
     struct wire_judged *judged = NULL;
     TRY(replay_judged(data, batch, &judged));
     answer(data, peer, batch, members, judged);
+    struct group **groups = NULL;
+    size_t count = 0;
+    TRY(collect(data, batch->update, &groups, &count)); /* after a restart they are in memory once more */
+    if (count && plan->figures.update != batch->update) figures_take(plan, batch->update, groups, count);
+    for (size_t g = 0; g < count; g++) plan_remove_group(plan, groups[g]);
     return phase_handed_out(data, batch->update);
 }
 
@@ -164,6 +170,24 @@ err_t batch_advance(struct data *data)
         }
         if (worth_a_look(data->plan, peer)) TRY(serve(data, peer));
     }
+    return ERR_ok;
+}
+
+err_t batch_load_ending(struct data *data)
+{
+    struct plan *plan = data->plan;
+    bool reached = false;
+    TRY(store_batch_skips(data->store, plan->job, plan->updates_done, SKIPS_TO_END, &plan->skipped_in_a_row));
+    TRY(store_evaluation_reached(data->store, plan->job, plan->version, plan->spec.stop.holdout_success, &reached));
+    plan->ending = NULL;
+    if (reached)
+        plan->ending = "holdout_success";
+    else if (plan->skipped_in_a_row >= SKIPS_TO_END)
+        plan->ending = "nothing_left_to_learn";
+    else if (plan->updates_done >= plan->spec.trainer.updates)
+        plan->ending = "updates";
+    else if (plan->spec.stop.tokens > 0 && plan->tokens_spent >= plan->spec.stop.tokens)
+        plan->ending = "tokens";
     return ERR_ok;
 }
 

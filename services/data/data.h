@@ -58,7 +58,12 @@ struct data {
     uint64_t epoch;
     char migrations[SERVICE_PATH_BYTES];
     uv_timer_t janitor;
-    uint64_t retry_at_ms, retry_ms; /* reconnecting */
+    uint64_t retry_at_ms, retry_ms; /* the next look at the ledger, and how long was waited for it; 0: no trouble lately */
+    uint64_t trouble_ms;            /* when the connection or a turn was lost last */
+    uint64_t looked_ms;             /* the janitor's last look */
+    char trouble[160];              /* why, for the status page and the watchdog */
+    int64_t moved_job;              /* the job whose clock goes on over a lost turn; 0: none */
+    uint64_t moved_ms;
     struct peer peers[DATA_PEERS];
     struct plan *plan; /* the job on stage, or NULL */
     struct writes writes;
@@ -91,6 +96,8 @@ void peers_heartbeat(struct data *data, const char *identity, const struct wire_
 void peers_expire(struct data *data);
 /* Everyone shall say hello and send what is unacknowledged: what a lost turn took with it comes again at once. */
 void peers_say_again(struct data *data);
+/* This process could not hear for so long (a slow commit, a stopped process): nobody was silent in it. */
+void peers_forgive(struct data *data, uint64_t ms);
 err_t peers_write(struct data *data) MUST_USE;
 /* jobs.c */
 void jobs_submit(struct data *data, const char *peer, const struct wire_job_submit *submit);
@@ -131,6 +138,8 @@ void grant_renew(struct data *data, const struct peer *worker);
 /* finish.c */
 void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done);
 void finish_expired(struct data *data);
+/* Leases from before the mirror was read that their worker does not know: their message was lost. */
+void finish_unheld(struct data *data, const char *peer, const struct wire_leases_held *held);
 void finish_worker(struct data *data, const char *identity, enum outcome outcome);
 /* A decision row of this turn; inputs is JSON (NULL: ERR_memory). */
 err_t finish_decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
@@ -171,6 +180,8 @@ err_t late_drop(struct data *data, struct group *group, const char *why) MUST_US
 /* batch.c */
 err_t batch_advance(struct data *data) MUST_USE; /* answers open batch requests */
 void batch_update_done(struct data *data, const char *peer, const struct wire_update_done *done);
+/* Why nothing more is handed out, if so, from the ledger's rows up to plan->updates_done. */
+err_t batch_load_ending(struct data *data) MUST_USE;
 /* pack.c */
 struct store_batch;
 /* The batch of an update from its closed groups, in order; and one that was handed out before, from its row. */

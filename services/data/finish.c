@@ -73,8 +73,7 @@ static err_t close_evaluated(struct data *data, struct group *group, bool voided
     return ERR_ok;
 }
 
-/* Another group takes the place of one without signal (DAPO), at most REFILLS times: 3 x groups_per_update for an update.
- * The count of a place begins anew when the data manager restarts. */
+/* Another group takes the place of one without signal (DAPO), at most REFILLS times: 3 x groups_per_update for an update. */
 static err_t refill(struct data *data, struct group *group)
 {
     struct plan *plan = data->plan;
@@ -300,7 +299,7 @@ void finish_revoke(struct data *data, const struct slot *slot)
 
 /* Leases for which `ends` holds end with an outcome. The list may change while groups close, so it is walked again. */
 static void end_leases(struct data *data, bool (*ends)(const struct slot *slot, const void *ctx), const void *ctx,
-                       enum outcome outcome, bool tell)
+                       enum outcome outcome, const char *why, bool tell)
 {
     bool found = true;
     while (found && data->plan && data->turn_err == ERR_ok) {
@@ -311,8 +310,7 @@ static void end_leases(struct data *data, bool (*ends)(const struct slot *slot, 
                 if (slot->state != SLOT_LEASED || !ends(slot, ctx)) continue;
                 found = true;
                 if (tell) finish_revoke(data, slot);
-                data_fail(data, fail_attempt(data, slot, outcome,
-                                             outcome == OUTCOME_timeout ? "the lease ran out" : "its worker went away"));
+                data_fail(data, fail_attempt(data, slot, outcome, why));
             }
         }
     }
@@ -333,10 +331,34 @@ void finish_expired(struct data *data)
     if (!data->plan || !data->plan->running) return;
     uint64_t now = data_now_ms(data);
     late_mark(data);
-    end_leases(data, is_due, &now, OUTCOME_timeout, true);
+    end_leases(data, is_due, &now, OUTCOME_timeout, "the lease ran out", true);
 }
 
 void finish_worker(struct data *data, const char *identity, enum outcome outcome)
 {
-    if (data->plan && data->plan->running) end_leases(data, is_of, identity, outcome, false);
+    if (data->plan && data->plan->running) end_leases(data, is_of, identity, outcome, "its worker went away", false);
+}
+
+struct unheld {
+    const char *worker;
+    int64_t before;
+    const struct wire_u64s *tokens;
+};
+
+static bool is_unheld(const struct slot *slot, const void *ctx)
+{
+    const struct unheld *u = ctx;
+    if (slot->token >= u->before || strcmp(slot->worker, u->worker) != 0) return false;
+    for (size_t i = 0; i < u->tokens->n; i++) {
+        if (u->tokens->v[i] == (uint64_t)slot->token) return false;
+    }
+    return true;
+}
+
+void finish_unheld(struct data *data, const char *peer, const struct wire_leases_held *held)
+{
+    const struct plan *plan = data->plan;
+    if (!plan || !plan->running || (uint64_t)plan->job != held->job) return;
+    const struct unheld unheld = {peer, plan->loaded_token, &held->tokens};
+    end_leases(data, is_unheld, &unheld, OUTCOME_cancelled, "its lease never arrived", false);
 }

@@ -25,7 +25,7 @@ static err_t fork_lineage(struct data *data)
     (void)snprintf(plan->resume_sha256, sizeof plan->resume_sha256, "%s", some ? checkpoint.sha256 : "");
     plan->published = -1;
     plan->end_said = false;
-    if (plan->ending && strcmp(plan->ending, "updates") == 0) plan->ending = NULL;
+    TRY(batch_load_ending(data)); /* what ended it may lie past the checkpoint */
     TRY(store_evaluation_abandon(data->store, plan->job, plan->version));
     TRY(store_group_abandon(data->store, plan->job, plan->version));
     TRY(store_job_progress(data->store, plan->job, plan->lineage, plan->updates_done, plan->version, false));

@@ -1,4 +1,5 @@
-/* The mirror of the job on stage, read back from the ledger after a start or a lost turn. */
+/* The mirror of the job on stage, read back from the ledger after a start or a lost turn: whatever a decision depends on
+ * follows from rows, so that it is the same with and without the death in between. */
 #include "services/common/run/log.h"
 #include "services/common/store/store_job.h"
 #include "services/common/store/store_policy.h"
@@ -64,6 +65,7 @@ static err_t load_group(struct data *data, struct plan *plan, const struct store
     group->pin_version = row->pin_version;
     group->min_version = row->min_version;
     group->replaces = row->replaces;
+    group->refills = (int)row->refills;
     group->phase = row->phase;
     group->of_episode = row->of_episode;
     group->max_steps = episodes[0].max_steps;
@@ -194,7 +196,7 @@ static err_t load_groups(struct data *data, struct plan *plan)
     TRY(store_group_counts(data->store, plan->job, &counts));
     plan->next_group = counts.next_group;
     plan->next_episode = counts.next_episode;
-    plan->next_token = counts.next_token;
+    plan->next_token = plan->loaded_token = counts.next_token;
     plan->fresh = counts.fresh;
     plan->replacements = counts.replacements;
     plan->demonstrations = counts.demonstrations;
@@ -209,16 +211,29 @@ static err_t load_groups(struct data *data, struct plan *plan)
     return ERR_ok;
 }
 
+/* What counts in a row, and whether nothing more is handed out. The trainer was told so before, or asks again. */
+static err_t load_streaks(struct data *data, struct plan *plan)
+{
+    struct store_void_streak *streaks = NULL;
+    size_t count = 0;
+    TRY(store_group_void_streaks(data->store, plan->job, &data->arena, &streaks, &count));
+    for (size_t i = 0; i < count; i++) {
+        if (streaks[i].task < 0 || (size_t)streaks[i].task >= plan->task_count) continue;
+        plan->tasks[streaks[i].task].void_streak = (uint8_t)(streaks[i].groups < UINT8_MAX ? streaks[i].groups : UINT8_MAX);
+    }
+    TRY(batch_load_ending(data));
+    plan->end_said = plan->ending != NULL;
+    return ERR_ok;
+}
+
 static err_t load(struct data *data)
 {
     struct store_job row;
     err_t err = store_job_current(data->store, false, &data->arena, &row);
     if (err == ERR_not_found) return ERR_ok;
     TRY(err);
-    if (strcmp(row.state, "starting") == 0) { /* its tasks were never committed: it starts again */
-        TRY(store_job_set_state(data->store, row.id, "queued", NULL));
-        return ERR_ok;
-    }
+    if (strcmp(row.state, "starting") == 0) /* its tasks were never committed: it starts again */
+        return store_job_set_state(data->store, row.id, "queued", NULL);
     TRY(plan_new(&data->plan));
     struct plan *plan = data->plan;
     plan->job = row.id;
@@ -233,8 +248,10 @@ static err_t load(struct data *data)
     TRY(load_evaluations(data, plan));
     TRY(load_policy(data, plan));
     TRY(method_load(data));
+    TRY(load_streaks(data, plan));
     plan->running = true;
     plan->started_ms = plan->moved_ms = data_now_ms(data);
+    if (data->moved_job == plan->job) plan->moved_ms = data->moved_ms;
     adopt_leases(data);
     log_info("job %lld goes on: lineage %lld, update %lld, version %lld", (long long)plan->job, (long long)plan->lineage,
              (long long)plan->updates_done, (long long)plan->version);
@@ -245,7 +262,10 @@ err_t jobs_load(struct data *data)
 {
     plan_free(&data->plan);
     data->look_for_job = true;
+    /* under the fence: an older data manager that comes back learns here that it is one */
+    TRY(store_begin(data->store, data->epoch));
     err_t err = load(data);
+    if (err == ERR_ok) err = store_commit(data->store);
     if (err != ERR_ok) plan_free(&data->plan);
     arena_clear(&data->arena);
     return err;

@@ -115,6 +115,15 @@ static void take_counters(struct peer *peer, const struct wire_heartbeat *beat, 
     peer->counter_count = count;
 }
 
+/* A job that ended while its workers were not known here: whoever still works on it is told again. */
+static void say_over(struct data *data, const char *identity, uint64_t job)
+{
+    if (!data->store || job == 0 || (data->plan && (uint64_t)data->plan->job == job)) return;
+    const struct wire_job_stop stop = {job, span_text("it has ended")};
+    err_t err = bus_send(data->bus, identity, WIRE_job_stop, &stop);
+    if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, identity);
+}
+
 void peers_heartbeat(struct data *data, const char *identity, const struct wire_heartbeat *beat)
 {
     struct peer *peer = data_peer(data, identity);
@@ -126,6 +135,7 @@ void peers_heartbeat(struct data *data, const char *identity, const struct wire_
         to_text(peer->digest, sizeof peer->digest, beat->digest);
         take_counters(peer, beat, data_now_ms(data));
         if (strcmp(peer->service, "rollout") == 0) policy_lag(data, peer);
+        say_over(data, identity, beat->job);
     }
     err_t err = bus_send(data->bus, identity, WIRE_heartbeat_ack, &ack);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering a heartbeat");
@@ -149,6 +159,17 @@ void peers_say_again(struct data *data)
         err_t err = bus_send(data->bus, peer->identity, WIRE_heartbeat_ack, &ack);
         if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, peer->identity);
     }
+}
+
+void peers_forgive(struct data *data, uint64_t ms)
+{
+    uint64_t now = data_now_ms(data);
+    log_warn("nothing was heard for %lu ms: what was said in them waits", (unsigned long)ms);
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        struct peer *peer = &data->peers[i];
+        peer->heard_ms = peer->heard_ms + ms < now ? peer->heard_ms + ms : now;
+    }
+    if (data->plan) plan_postpone(data->plan, ms, now);
 }
 
 void peers_expire(struct data *data)

@@ -255,6 +255,15 @@ void plan_keep_payload(struct plan *plan, struct slot *slot, struct span payload
     plan->payload_bytes += payload.size;
 }
 
+void plan_postpone(struct plan *plan, uint64_t ms, uint64_t now)
+{
+    plan->moved_ms = plan->moved_ms + ms < now ? plan->moved_ms + ms : now;
+    for (struct group *g = plan->groups; g; g = g->next) {
+        if (g->complete_ms) g->complete_ms = g->complete_ms + ms < now ? g->complete_ms + ms : now;
+        for (size_t i = 0; i < g->size; i++) g->slots[i].deadline_ms += ms;
+    }
+}
+
 size_t plan_closed_for(const struct plan *plan, int64_t update)
 {
     size_t closed = 0;

@@ -135,6 +135,7 @@ struct plan {
     size_t holdout_count;
     struct curriculum_environment draws[JOB_ENVIRONMENTS];
     int64_t next_group, next_episode, next_token;
+    int64_t loaded_token; /* next_token when the mirror was read: grants from before it may have been lost on their way */
     int64_t fresh, replacements; /* groups planned */
     int64_t demonstrations;
     int64_t tokens_spent; /* processed by rollouts, evaluations left out */
@@ -188,6 +189,8 @@ void plan_queue(struct plan *plan, struct slot *slot, bool in_front);
 struct slot *plan_dequeue(struct plan *plan, enum group_source source); /* NULL when empty */
 /* Keeps a copy of an ended episode's payload, within PLAN_PAYLOAD_BYTES. */
 void plan_keep_payload(struct plan *plan, struct slot *slot, struct span payload, int64_t raw);
+/* Nothing could be heard for so long: leases end later, nobody kept an update waiting, the job did not stand still. */
+void plan_postpone(struct plan *plan, uint64_t ms, uint64_t now);
 /* Groups of an update that are closed. */
 size_t plan_closed_for(const struct plan *plan, int64_t update);
 /* Does an update consume groups of this source? */

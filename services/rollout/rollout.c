@@ -171,9 +171,27 @@ static void on_env_turn(void *ctx)
     seats_flush(ctx);
 }
 
+static void tell_held(struct rollout *rollout)
+{
+    uint64_t *tokens = calloc(rollout->seat_count + rollout->outbox.count + 1, sizeof *tokens);
+    size_t n = 0;
+    if (!tokens || !rollout->job) {
+        free(tokens);
+        return;
+    }
+    for (size_t i = 0; i < rollout->seat_count; i++) {
+        if (rollout->seats[i].state != SEAT_FREE) tokens[n++] = rollout->seats[i].token;
+    }
+    for (size_t i = 0; i < rollout->outbox.count; i++) tokens[n++] = rollout->outbox.ends[i].done.token;
+    const struct wire_leases_held held = {rollout->job, {tokens, n}};
+    service_tell(rollout->service, WIRE_leases_held, &held);
+    free(tokens);
+}
+
 static void on_hello_again(struct service *service)
 {
     struct rollout *rollout = service->self;
+    tell_held(rollout);
     outbox_forget_sent(&rollout->outbox);
     rollout->ask = true;
 }

@@ -174,9 +174,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        a_job_from_grants_to_batches,   a_job_to_its_end, a_job_without_a_task_left_fails, cancelling_makes_room_for_the_next,
-        a_paused_job_hands_out_nothing,
-    };
+    const TTest *const tests[] = {a_job_from_grants_to_batches, a_job_to_its_end, a_job_without_a_task_left_fails,
+                                  cancelling_makes_room_for_the_next, a_paused_job_hands_out_nothing};
     return stage_main("data.job", tests, sizeof tests / sizeof *tests);
 }
