@@ -65,6 +65,26 @@ int64_t ledger_ask(const char *sql, int64_t argument)
     return store_get_int(&rows, 0, 0);
 }
 
+static int64_t broken_of(const char *invariant)
+{
+    struct store_verdict verdict;
+    size_t i = 0;
+    while (i < store_verify_count() && strcmp(store_verify_at(i)->name, invariant) != 0) i++;
+    ck_assert_msg(i < store_verify_count(), "there is no invariant %s", invariant);
+    ck_assert_msg(store_verify(stage.ledger, i, stage.job, &verdict) == ERR_ok, "%s: %s", invariant, err_text());
+    return verdict.broken;
+}
+
+void ledger_notices(const char *invariant, const char *sql)
+{
+    ck_assert_int_eq(broken_of(invariant), 0);
+    ck_assert_int_eq(store_simple(stage.ledger, "BEGIN", STORE_STATEMENT_MS, NULL), ERR_ok);
+    err_t err = store_simple(stage.ledger, sql, STORE_STATEMENT_MS, NULL);
+    ck_assert_msg(err == ERR_ok, "%s: %s", sql, err_text());
+    ck_assert_msg(broken_of(invariant) > 0, "%s does not notice: %s", invariant, sql);
+    store_rollback(stage.ledger);
+}
+
 void ledger_verify(int64_t job)
 {
     for (size_t i = 0; i < store_verify_count(); i++) {

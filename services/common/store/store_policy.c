@@ -18,7 +18,8 @@ static const struct store_statement statements[] = {
                 .text = "INSERT INTO policy (job, lineage, version, digest, checkpoint, sha256, size, update, committed_at)"
                         " VALUES ($1, $2::int, $3, $4, $5, $6, $7, $8, now())"
                         " ON CONFLICT (job, lineage, version, role) DO UPDATE SET checkpoint = excluded.checkpoint,"
-                        " sha256 = excluded.sha256, size = excluded.size, update = excluded.update, committed_at = now()"},
+                        " sha256 = excluded.sha256, size = excluded.size, update = excluded.update,"
+                        " committed_at = coalesce(policy.committed_at, excluded.committed_at)"},
     [CHECKPOINT] = {.name = "policy_checkpoint",
                     .doc = "the newest committed checkpoint, later lineages first",
                     .params = {STORE_INT8, STORE_INT8},
