@@ -55,8 +55,30 @@ static void check_guide(struct job_reader *reader, const struct job_spec *spec)
                     " or tasks.file with \"hint\")");
 }
 
+/* A method that looks at what a task has shown needs tasks that come back. */
+static void check_fresh(struct job_reader *reader, const struct job_spec *spec, const char *method)
+{
+    for (size_t i = 0; i < spec->environment_count; i++) {
+        char place[JOB_POINTER_BYTES];
+        if (!spec->environments[i].tasks.fresh) continue;
+        job_place(place, "/environments/%zu/tasks/fresh", i);
+        job_problem(reader, place, "must be false with %s: it goes by what the same task showed before", method);
+    }
+}
+
+static void check_dart(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct job_dart *d = &spec->dart;
+    if (!d->on) return;
+    check_fresh(reader, spec, "curation.dart");
+    if (d->count && d->count_min > spec->rollout.group_size)
+        job_problem(reader, "/curation/dart/count_min", "is %lld; a group has at most %lld episodes (rollout.group_size)",
+                    (long long)d->count_min, (long long)spec->rollout.group_size);
+}
+
 void job_check_methods(struct job_reader *reader, const struct job_spec *spec)
 {
     check_replay_ratio(reader, spec);
     check_guide(reader, spec);
+    check_dart(reader, spec);
 }
