@@ -134,6 +134,7 @@ static err_t serve(struct data *data, struct peer *peer)
     /* what the batch refers to must be there first */
     TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
+    TRY(pack_pooled(data, &batch, members));
     TRY(replay_judge(data, &batch));
     TRY(store_batch_insert(data->store, plan->job, &batch));
     struct wire_judged *judged = NULL;

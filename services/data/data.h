@@ -150,7 +150,9 @@ void finish_revoke(struct data *data, const struct slot *slot);
 /* A group's row as it closes; its members' advantages with the verdicts signal and no_signal. */
 err_t judge_close(struct data *data, struct group *group, const char *state, const char *verdict) MUST_USE;
 void judge_members(const struct plan *plan, struct group *group); /* which of its episodes are trained on */
-bool judge_varies(const struct group *group);                     /* do the rewards of its members? */
+/* Its members, of the group that it holds too, in the turn's arena. */
+err_t judge_list(struct data *data, struct group *group, struct slot ***ret, size_t *ret_count) MUST_USE;
+bool judge_varies(const struct group *group); /* do the rewards of its members? */
 /* Losses that make their advantages from a value head: every group has signal. */
 bool judge_by_value(const struct job_spec *spec);
 err_t judge_group(struct data *data, struct group *group) MUST_USE;
@@ -163,6 +165,17 @@ err_t guide_again(struct data *data, struct group *plain) MUST_USE;
 /* mixin: the hinted successes, and as many plain failures as fill the group. */
 void guide_mix(const struct plan *plan, struct group *group);
 err_t guide_share(struct data *data, const struct group *group) MUST_USE; /* writes the advantages of those failures */
+/* dart.c */
+size_t dart_size(struct data *data, size_t task); /* episodes of the task's next fresh group */
+/* The step limit of a new fresh group, and why it has its size. */
+err_t dart_planned(struct data *data, struct group *group) MUST_USE;
+bool dart_selects(const struct plan *plan); /* are turns chosen by their entropy? */
+err_t dart_keep_turns(struct slot *slot, const struct wire_episode_done *done) MUST_USE;
+/* Which turns of a closed group are trained on; decide: and writes why. */
+err_t dart_select(struct data *data, struct group *group, struct slot *const *members, size_t n, bool decide) MUST_USE;
+/* pool.c */
+/* Draws a success for a closed group whose members all failed, where the pool has one; judge_members was called. */
+err_t pool_save(struct data *data, struct group *group) MUST_USE;
 /* score.c: what a model says of tasks and stored episodes; nothing is played */
 /* Measures the start of a task, or a stored episode of it (-1: none), under a version. */
 err_t score_plan(struct data *data, size_t task, int64_t of_episode, int64_t version, int64_t phase) MUST_USE;
@@ -187,6 +200,8 @@ struct store_batch;
 /* The batch of an update from its closed groups, in order; and one that was handed out before, from its row. */
 err_t pack_groups(struct data *data, int64_t update, struct group **groups, size_t count, struct store_batch *ret,
                   struct wire_batch_member **ret_members) MUST_USE;
+/* Members from the pool: their passes, once it is known how many the batch makes, and what the ledger has of them. */
+err_t pack_pooled(struct data *data, struct store_batch *batch, struct wire_batch_member *members) MUST_USE;
 err_t pack_stored(struct data *data, const struct store_batch *batch, struct wire_batch_member **ret) MUST_USE;
 err_t pack_payloads(struct data *data, struct wire_batch_member *members, size_t count) MUST_USE;
 /* figures.c */

@@ -112,12 +112,14 @@ static err_t close_group(struct data *data, struct group *group)
     if (late_is_stale(group)) return late_drop(data, group, "played with weights older than its leases allowed");
     group->state = GROUP_CLOSED;
     gain_closed(plan, group);
+    TRY(record_group(plan, group));
     if (guide_wants(plan, group)) return guide_again(data, group);
     judge_members(plan, group);
     if (group->source == GROUP_DEMONSTRATION) {
         plan->demonstrations_open--;
         return judge_close(data, group, "closed", "measured");
     }
+    TRY(pool_save(data, group));
     if (plan->spec.curation.refill && !judge_by_value(&plan->spec) && !judge_varies(group)) return refill(data, group);
     return judge_group(data, group);
 }
@@ -222,6 +224,7 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     slot->action_tokens = (int64_t)done->action_tokens;
     slot->version_min = done->version_min;
     slot->turns = count_turns(done);
+    if (dart_selects(plan) && plan_is_for_update(slot->group->source)) TRY(dart_keep_turns(slot, done));
     slot->group->done++;
     plan->episodes++;
     stall_over(data);

@@ -121,8 +121,8 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
     if (plan->spec.curriculum.kind == JOB_CURRICULUM_GAIN_RL) TRY(gain_curriculum(data, update, &by_rank, &curriculum));
     TRY(curriculum_draw(KINDS[plan->spec.curriculum.kind], &curriculum, &draw));
     struct group *group = NULL;
-    TRY(plan_add_group(plan, &group, GROUP_FRESH, plan->train[draw.environment][draw.task],
-                       (size_t)plan->spec.rollout.group_size));
+    size_t task = plan->train[draw.environment][draw.task];
+    TRY(plan_add_group(plan, &group, GROUP_FRESH, task, dart_size(data, task)));
     plan->draws[draw.environment].drawn++;
     group->update_for = update;
     group->phase = phase_of_update(plan, update);
@@ -131,6 +131,7 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
     /* by the version recorded, which may be about to be published: by the one published a group could be a version too old */
     group->min_version = admission_min_version(update, plan->spec.trainer.max_staleness, plan->version);
     guide_balance(plan, group);
+    TRY(dart_planned(data, group));
     plan->fresh++;
     if (replaces) plan->replacements++;
     return grant_note(data, group);

@@ -9,6 +9,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static err_t load_turns(struct slot *slot, const struct store_episode *e)
+{
+    if (e->turns == 0 || e->turns_told != e->turns) return ERR_ok;
+    slot->turn = calloc(e->turns, sizeof *slot->turn);
+    if (!slot->turn) return err_set(ERR_memory, "%zu turns", e->turns);
+    slot->turn_count = e->turns;
+    for (size_t i = 0; i < e->turns; i++)
+        slot->turn[i] = (struct slot_turn){e->turn_entropy[i], (int64_t)e->turn_tokens[i], false};
+    return ERR_ok;
+}
+
 static err_t load_slot(struct data *data, const struct store_group *row, const struct store_episode *e, struct slot *slot)
 {
     static const struct {
@@ -36,6 +47,7 @@ static err_t load_slot(struct data *data, const struct store_group *row, const s
     for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
         if (strcmp(e->state, states[i].name) == 0) slot->state = states[i].state;
     }
+    if (dart_selects(data->plan) && plan_is_for_update(slot->group->source)) TRY(load_turns(slot, e));
     size_t k = (size_t)slot->index;
     if (k < row->advantage_count && !isnan(row->advantage[k])) {
         slot->member = true;
@@ -72,6 +84,8 @@ static err_t load_group(struct data *data, struct plan *plan, const struct store
     group->state = strcmp(row->state, "open") == 0 ? GROUP_OPEN : GROUP_CLOSED;
     group->signal = strcmp(row->verdict, "signal") == 0;
     group->replaced = strcmp(row->verdict, "hinted") == 0;
+    group->pool = row->pool;
+    if (group->pool >= 0 && row->advantage_count > group->size) group->pool_advantage = row->advantage[group->size];
     for (size_t k = 0; k < group->size; k++) TRY(load_slot(data, row, &episodes[k], &group->slots[k]));
     return ERR_ok;
 }
@@ -102,6 +116,13 @@ static err_t load_slots(struct data *data, struct plan *plan, const struct store
     for (size_t i = 0; i < count; at += (size_t)rows[i++].size)
         TRY(load_group(data, plan, &rows[i], episodes + at, episode_count - at));
     hold_replaced(plan);
+    for (struct group *g = plan->groups; g; g = g->next) { /* as at their close */
+        struct slot **members = NULL;
+        size_t n = 0;
+        if (!plan_is_for_update(g->source) || g->state != GROUP_CLOSED) continue;
+        TRY(judge_list(data, g, &members, &n));
+        TRY(dart_select(data, g, members, n, false));
+    }
     return ERR_ok;
 }
 
@@ -245,6 +266,7 @@ static err_t load(struct data *data)
     TRY(plan_set_spec(plan, row.spec));
     TRY(jobs_index_tasks(data, plan));
     TRY(load_groups(data, plan));
+    TRY(record_load(data));
     TRY(load_evaluations(data, plan));
     TRY(load_policy(data, plan));
     TRY(method_load(data));

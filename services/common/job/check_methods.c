@@ -92,10 +92,21 @@ static void check_webrl(struct job_reader *reader, const struct job_spec *spec)
                     w->replay_high);
 }
 
+static void check_dart(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct job_dart *d = &spec->dart;
+    if (!d->on) return;
+    refuse_fresh(reader, spec, "curation.dart");
+    if (d->count && d->count_min > spec->rollout.group_size)
+        job_problem(reader, "/curation/dart/count_min", "is %lld; a group has at most %lld episodes (rollout.group_size)",
+                    (long long)d->count_min, (long long)spec->rollout.group_size);
+}
+
 void job_check_methods(struct job_reader *reader, const struct job_spec *spec)
 {
     check_gain_rl(reader, spec);
     check_webrl(reader, spec);
     check_replay_ratio(reader, spec);
     check_guide(reader, spec);
+    check_dart(reader, spec);
 }

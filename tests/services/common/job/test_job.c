@@ -168,7 +168,7 @@ START_TEST(problems_have_pointers)
     parse_text(&p,
                "{\"name\": 3, \"_note\": \"a comment\", \"environments\": [{\"name\": \"adventur\", \"slotz\": 4}],"
                " \"trainer\": {\"lr\": 7, \"clip\": [0.2], \"importance\": {\"mode\": \"tis\"}, \"old_policy\": \"behave\"},"
-               " \"curation\": {\"dart\": {}}, \"polcy\": {}, \"rollout\": {\"group_size\": 1}}");
+               " \"curation\": {\"dart\": {\"keeq\": 1}}, \"polcy\": {}, \"rollout\": {\"group_size\": 1}}");
     ck_assert_int_eq(p.err, ERR_invalid);
     const char *const pointers[] = {"/name",
                                     "/environments/0/name",
@@ -176,7 +176,7 @@ START_TEST(problems_have_pointers)
                                     "/trainer/lr",
                                     "/trainer/clip",
                                     "/trainer/importance/mode",
-                                    "/curation/dart",
+                                    "/curation/dart/keeq",
                                     "/polcy",
                                     "/rollout/group_size"};
     for (size_t i = 0; i < sizeof pointers / sizeof *pointers; i++)
