@@ -1,6 +1,6 @@
 /* bench_engine: how fast the embedded engine trains and plays, beside what this machine's products and memory allow.
  * --quick fewer figures, --cpu for a busy machine (bench/engine/engine.h), --only SHAPE (0.5M, 3M, 10M, 135M), --section
- * train|decode|peer, --peer torch, --threads N; one JSON object at the end under --json. */
+ * train|decode|memory|peer, --peer torch, --threads N; one JSON object at the end under --json. */
 #include "bench/engine/engine.h"
 #include "bench/support/rig.h"
 
@@ -11,7 +11,7 @@
 static const struct {
     const char *name;
     void (*run)(struct engine_bench *bench, const struct engine_shape *shape);
-} sections[] = {{"train", train_bench}, {"decode", decode_bench}, {"peer", peer_bench}};
+} sections[] = {{"train", train_bench}, {"decode", decode_bench}, {"memory", memory_bench}, {"peer", peer_bench}};
 
 int main(int argc, char **argv)
 {

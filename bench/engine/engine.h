@@ -77,6 +77,8 @@ void decode_bench(struct engine_bench *bench, const struct engine_shape *shape);
 double decode_rate(const struct engine_bench *bench, const struct engine_shape *shape, uint32_t batch, uint32_t context,
                    double *ret_products);
 
+void memory_bench(struct engine_bench *bench, const struct engine_shape *shape);
+
 /* Finds or makes the peer's Python, or ends the program. */
 void peer_open(struct engine_bench *bench, const char *peer);
 void peer_bench(struct engine_bench *bench, const struct engine_shape *shape);

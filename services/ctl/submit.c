@@ -1,10 +1,12 @@
 /* pal submit: a job file, its overrides and its paths made absolute, sent or checked. */
 #include "services/common/origin/origin.h"
 #include "services/ctl/ctl.h"
+#include "services/ctl/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SETS 64 /* most --set of one submit */
 
@@ -67,6 +69,21 @@ static err_t absolute_paths(struct buf *text)
     return err;
 }
 
+/* to stderr: stdout is the resolved job */
+static int print_memory(const struct job_spec *spec)
+{
+    AUTO(origin) origin = {0};
+    err_t err = origin_open(spec, &origin);
+    if (err != ERR_ok) return ctl_fail(err);
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    const struct memory m = memory_of(spec, &origin.model, cpus > 0 ? (size_t)cpus : 1);
+    (void)fprintf(
+        stderr,
+        "memory at most (docs/memory.md): pal-trainer %.0f MiB, pal-rollout %.0f MiB, with %zu parameters on %ld threads\n",
+        (double)m.trainer / 1048576, (double)m.rollout / 1048576, model_parameters(&origin.model), cpus);
+    return 0;
+}
+
 /* Without a stack: validated here, by the same code. */
 static int dry_run(const struct buf *text)
 {
@@ -81,7 +98,7 @@ static int dry_run(const struct buf *text)
     if (err == ERR_ok) err = job_dump(&spec, true, &resolved);
     if (err != ERR_ok) return ctl_fail(err);
     (void)printf("%s\n", buf_chars(&resolved));
-    return 0;
+    return print_memory(&spec);
 }
 
 int command_submit(struct ctl *ctl)

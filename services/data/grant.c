@@ -157,12 +157,19 @@ err_t grant_pinned(struct data *data, enum group_source source, size_t task, int
     return grant_note(data, group);
 }
 
+/* With trainer.coupled numbers are given in one order only: those of an evaluation before those of the groups that follow the
+ * version it is of, which must be published for that. Episodes draw their seeds from their numbers. */
+static bool is_settled(const struct plan *plan)
+{
+    return !plan->spec.trainer.coupled || (plan->published == plan->version && !plan->evaluations);
+}
+
 /* Plans the next fresh group if admission allows one; false in *ret_more when not. */
 static err_t plan_next(struct data *data, bool *ret_more)
 {
     struct plan *plan = data->plan;
     int64_t update = admission_update(plan->fresh, 0, plan->replacements, plan->spec.trainer.groups_per_update);
-    *ret_more = plan->published >= 0 && !plan->ending && gain_ready(plan) && phase_admits(plan, update) &&
+    *ret_more = plan->published >= 0 && is_settled(plan) && !plan->ending && gain_ready(plan) && phase_admits(plan, update) &&
                 update <= plan->spec.trainer.updates &&
                 admission_may_start(update, plan->updates_done, plan->spec.trainer.max_staleness);
     return *ret_more ? grant_fresh(data, update, NULL) : ERR_ok;

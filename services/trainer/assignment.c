@@ -130,26 +130,37 @@ static struct value_config value_of(const struct job_spec *spec)
                                  .coefficient = t->value.body == JOB_VALUE_BODY_SHARED ? t->value.coefficient : 0};
 }
 
+static size_t longest_episode(const struct job_spec *spec, const struct model_config *model)
+{
+    size_t longest = (size_t)spec->rollout.max_context, positions = (size_t)model->max_positions;
+    return longest < positions ? longest : positions;
+}
+
+void assignment_trainee_config(const struct job_spec *spec, struct trainee_config *config)
+{
+    const struct job_trainer *t = &spec->trainer;
+    size_t longest = longest_episode(spec, &config->model), microbatch = microbatch_tokens(spec, longest);
+    config->seed = (uint64_t)spec->seed;
+    config->value = value_of(spec);
+    config->adamw = (struct adamw_config)ADAMW_DEFAULTS;
+    config->adamw.beta1 = (float)t->beta1;
+    config->adamw.beta2 = (float)t->beta2;
+    config->adamw.weight_decay = (float)t->weight_decay;
+    config->adamw.clip = (float)t->grad_clip;
+    config->recompute = t->recompute;
+    config->max_tokens = microbatch > longest ? microbatch : longest;
+}
+
 static void configure(struct assignment *a, struct trainee_config *ret)
 {
-    const struct job_trainer *t = &a->spec.trainer;
-    size_t longest = (size_t)a->spec.rollout.max_context, positions = (size_t)ret->model.max_positions;
-    if (longest > positions) longest = positions;
-    size_t microbatch = microbatch_tokens(&a->spec, longest);
+    size_t microbatch = microbatch_tokens(&a->spec, longest_episode(&a->spec, &ret->model));
+    assignment_trainee_config(&a->spec, ret);
     a->update = update_of(&a->spec, microbatch);
     a->warmstart = (struct warmstart_config){.updates = (size_t)a->spec.warmstart.updates,
                                              .batch = (size_t)a->spec.warmstart.batch,
                                              .lr = a->spec.warmstart.lr,
                                              .tokens_per_microbatch = microbatch,
                                              .temperature = (float)a->spec.rollout.temperature};
-    ret->seed = (uint64_t)a->spec.seed;
-    ret->value = value_of(&a->spec);
-    ret->adamw = (struct adamw_config)ADAMW_DEFAULTS;
-    ret->adamw.beta1 = (float)t->beta1;
-    ret->adamw.beta2 = (float)t->beta2;
-    ret->adamw.weight_decay = (float)t->weight_decay;
-    ret->adamw.clip = (float)t->grad_clip;
-    ret->max_tokens = microbatch > longest ? microbatch : longest;
 }
 
 static err_t resume(struct assignment *a, const struct trainee_config *config, struct pool *pool)

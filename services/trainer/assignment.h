@@ -53,6 +53,9 @@ struct assignment {
 err_t assignment_new(struct assignment **ret, const struct wire_job_assign *message) MUST_USE;
 void assignment_free(struct assignment **assignment);
 
+/* What a trainee of this job is made with; the model is set by the caller. */
+void assignment_trainee_config(const struct job_spec *spec, struct trainee_config *config);
+
 /* Parses the job, makes the tokenizer's vocabulary, the model and the optimizer, or resumes them from the checkpoint after
  * its SHA-256 was compared. Blocks; touches nothing outside this process. */
 err_t assignment_load(struct assignment *assignment, struct pool *pool) MUST_USE;
