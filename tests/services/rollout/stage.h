@@ -200,19 +200,24 @@ static inline void stage_close(struct stage *stage)
 static inline struct model *stage_policy(struct stage *stage, const char *role, int64_t version, uint64_t seed)
 {
     struct model *model = NULL;
-    struct policy_file file = {.job = STAGE_JOB, .version = version, .config = stage->config};
+    struct policy_file file = {.job = STAGE_JOB,
+                               .version = version,
+                               .config = stage->config,
+                               .role = *role ? POLICY_FILE_orm : POLICY_FILE_policy};
+    struct span parts[POLICY_FILE_SPANS];
+    size_t count = 0;
     uint8_t header[POLICY_FILE_HEADER_BYTES];
     char path[DATA_PEER_PATH_BYTES + 64];
     ck_assert_int_eq(model_new(&model, &stage->config), ERR_ok);
     model_init(model, seed);
     for (size_t i = 0; i < model->count; i++) model->weights[i] *= 3; /* far from uniform */
     ck_assert_int_eq(model_digest(model, &file.digest), ERR_ok);
-    policy_file_header(&file, header);
+    file.weights = model->weights;
+    policy_file_encode(&file, header, parts, &count);
     (void)snprintf(path, sizeof path, "%s/policy-%s%d", stage->peer.state_dir, role, (int)version);
     FILE *out = fopen(path, "wb");
     ck_assert_ptr_nonnull(out);
-    ck_assert_uint_eq(fwrite(header, 1, sizeof header, out), sizeof header);
-    ck_assert_uint_eq(fwrite(model->weights, sizeof(float), model->count, out), model->count);
+    for (size_t i = 0; i < count; i++) ck_assert_uint_eq(fwrite(parts[i].data, 1, parts[i].size, out), parts[i].size);
     ck_assert_int_eq(fclose(out), 0);
     const struct wire_policy_wanted wanted = {.job = STAGE_JOB,
                                               .version = version,
