@@ -10,6 +10,8 @@ err_t phase_end(struct trainee *trainee, const struct phase_config *config, cons
     if (err != ERR_ok && err != ERR_numeric) return err;
     if (config->reference) TRY(trainee_set_reference(trainee));
     trainee->phase++;
-    if (trained && err == ERR_ok) trainee->orm_version = trainee->phase;
+    bool better = trained && err == ERR_ok;
+    if (better || trainee->orm_version > 0)
+        trainee->orm_version = trainee->phase; /* the old one serves on under the new number */
     return ERR_ok;
 }

@@ -11,8 +11,9 @@ struct phase_config {
     struct orm_config reward;
 };
 
-/* Ends phase trainee->phase. A reward model that diverged (ERR_numeric inside) stays as it was: its sentence is then in
- * err_text() and *ret_diverged true. Other errors leave the trainee as it was. */
+/* Ends phase trainee->phase: phases ended are one more, and that is the version of the reward model from now on (0 as long as
+ * it never learned). One that had nothing to learn from or diverged (ERR_numeric inside: its sentence is then in err_text()
+ * and *ret_diverged true) stays as it was. Other errors leave the trainee as it was. */
 err_t phase_end(struct trainee *trainee, const struct phase_config *config, const struct orm_case *cases, size_t count,
                 const atomic_bool *cancel, bool *ret_diverged, struct diagnostics *figures) MUST_USE;
 

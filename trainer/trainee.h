@@ -44,7 +44,7 @@ struct trainee {
     int64_t update;
     uint64_t bad_updates;
     int64_t phase;       /* phases ended */
-    int64_t orm_version; /* phases at whose end the outcome reward model learned; 0: it has not yet */
+    int64_t orm_version; /* of the outcome reward model: phases ended, 0 while it has not learned */
 };
 
 /* Random weights from the seed (unless blank), version and update 0. */

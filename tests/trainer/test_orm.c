@@ -110,11 +110,15 @@ START_TEST(phases_end)
     AUTO_PTR(trainee) trainee = fixture_trainee(pool);
     ck_assert_int_eq(trainee_set_orm(trainee), ERR_ok);
     ck_assert_int_eq(trainee_set_reference(trainee), ERR_ok);
+    AUTO_PTR(trainee) young = fixture_trainee(pool);
+    ck_assert_int_eq(trainee_set_orm(young), ERR_ok);
     struct phase_config config = {.reference = true, .orm = true, .reward = CONFIG};
     struct diagnostics d;
     bool diverged = true;
     config.reward.updates = 4;
     diagnostics_clear(&d);
+    ck_assert_int_eq(phase_end(young, &config, cases, 1, NULL, &diverged, &d), ERR_ok); /* only a test */
+    ck_assert(young->phase == 1 && young->orm_version == 0);
     trainee->model->weights[7] += 1;
     ck_assert(trainee->reference->weights[7] != trainee->model->weights[7]);
     ck_assert_int_eq(phase_end(trainee, &config, cases, CASES, NULL, &diverged, &d), ERR_ok);
@@ -123,19 +127,19 @@ START_TEST(phases_end)
     ck_assert_int_eq(trainee->orm_version, 1);
     ck_assert(trainee->reference->weights[7] == trainee->model->weights[7]);
     ck_assert(!isnan(d.orm_auroc));
-    /* nothing to learn from, or only tests: the model and its version stay */
+    /* nothing to learn from: the model stays, under a new number */
     diagnostics_clear(&d);
     float kept = trainee->orm->weights[3];
     ck_assert_int_eq(phase_end(trainee, &config, cases, 1, NULL, &diverged, &d), ERR_ok);
     ck_assert_int_eq(trainee->phase, 2);
-    ck_assert_int_eq(trainee->orm_version, 1);
+    ck_assert_int_eq(trainee->orm_version, 2);
     ck_assert(isnan(d.orm_train_loss) && trainee->orm->weights[3] == kept);
     /* one that diverges stays as it was, too, and the phase ends all the same */
     config.reward.lr = 1e38;
     ck_assert_int_eq(phase_end(trainee, &config, cases, CASES, NULL, &diverged, &d), ERR_ok);
     ck_assert(diverged);
     ck_assert_int_eq(trainee->phase, 3);
-    ck_assert_int_eq(trainee->orm_version, 1);
+    ck_assert_int_eq(trainee->orm_version, 3);
     ck_assert(trainee->orm->weights[3] == kept);
     const atomic_bool cancel = true;
     config.reward.lr = 1e-3;
