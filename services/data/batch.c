@@ -81,6 +81,9 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
     }
     struct wire_batch_member *members = NULL;
     TRY(pack_stored(data, batch, &members));
+    plan->replayed = 0;
+    plan->replayed_update = batch->update;
+    for (size_t i = 0; i < batch->episode_count; i++) plan->replayed += strcmp(batch->source[i], "replay") == 0;
     struct wire_judged *judged = NULL;
     TRY(replay_judged(data, batch, &judged));
     answer(data, peer, batch, members, judged);

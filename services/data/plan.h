@@ -172,7 +172,8 @@ struct plan {
     struct replay_ratio ratio;                  /* after the newest update recorded */
     struct gain gain;                           /* likewise */
     struct phase phase;                         /* likewise */
-    size_t replayed;                            /* members of the newest batch that were replayed */
+    int64_t replayed_update;                    /* a batch that was handed out by this process, */
+    size_t replayed;                            /* and its members that were replayed */
     uint64_t episodes, tokens, retried, voided; /* since this process started */
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;

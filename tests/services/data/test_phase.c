@@ -375,6 +375,22 @@ START_TEST(a_model_rewards_generated_tasks)
 }
 END_TEST
 
+START_TEST(a_model_that_never_learned_rewards_nothing)
+{
+    struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
+    struct stage_job job = JOB;
+    job.more = WEBRL(", \"orm\": \"reward\", \"replay\": false");
+    stage_begin(gateway, trainer, worker, &job);
+    (void)make(trainer, worker, 1);
+    (void)make(trainer, worker, 2);
+    trainer_commit(trainer, 2);
+    (void)make(trainer, worker, 3); /* the trainer asked and had published no model: no tasks, but the job goes on */
+    ck_assert(is_phase(1, "collecting"));
+    ck_assert_int_eq(COUNT("task", "source = 'mutate'"), 0);
+    ck_assert_int_eq(COUNT("decision", "rule = 'webrl' AND inputs ->> 'orm' = '0' AND inputs ->> 'accepted' = '0'"), 1);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -387,6 +403,7 @@ int main(void)
         a_new_trainer_before_the_phase_was_durable,
         a_rollback_over_a_boundary,
         a_model_rewards_generated_tasks,
+        a_model_that_never_learned_rewards_nothing,
     };
     return stage_main("data.phase", tests, sizeof tests / sizeof *tests);
 }
