@@ -18,6 +18,7 @@ int main(int argc, char **argv)
     struct engine_bench bench = {
         .quick = rig_flag(argc, argv, "--quick"), .cpu = rig_flag(argc, argv, "--cpu"), .rows = json_array()};
     const char *only = rig_option(argc, argv, "--only", NULL), *section = rig_option(argc, argv, "--section", NULL);
+    bench.tokens = (size_t)strtoul(rig_option(argc, argv, "--tokens", "0"), NULL, 10);
     bench.threads = (size_t)strtoul(rig_option(argc, argv, "--threads", "2"), NULL, 10);
     if (bench.threads < 1 || bench.threads > 64) rig_die("--threads", "1 to 64");
     engine_must(pool_new(&bench.pool, bench.threads));

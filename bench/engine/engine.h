@@ -18,6 +18,7 @@ struct engine_bench {
     size_t threads;
     bool quick;
     bool cpu;            /* the clock is processor time */
+    size_t tokens;       /* of a micro-batch; 0: 1024, of the largest shape 512 */
     bool half;           /* the decoder's cache holds halves */
     char python[600];    /* the peer's; empty without a peer */
     struct pool *pool;   /* of `threads` */
