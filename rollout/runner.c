@@ -155,7 +155,8 @@ static err_t close_turn(struct runner *runner, bool *ret_fits)
     if (!chat) return runner->count > runner->hint ? ERR_ok : open_raw(runner, ret_fits);
     TRY(reserve(runner, runner->count + room(runner)));
     int32_t *to = runner->token + runner->count, last = runner->count > runner->hint ? to[-1] : -1;
-    return took(runner, chat_between(chat, last, to, room(runner), &n), n, false, ret_fits);
+    err_t err = chat_between(chat, last, to, room(runner), &n);
+    return took(runner, err, n, false, ret_fits);
 }
 
 /* The hint's tokens come before all others: without them the rest is the context as it would be without a hint. */

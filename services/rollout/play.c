@@ -113,8 +113,8 @@ void play_follow(struct rollout *rollout, struct seat *seat, err_t err)
 static struct policy *weights_for(struct rollout *rollout, const struct seat *seat)
 {
     if (seat->state == SEAT_JUDGE)
-        return policies_get(&rollout->policies, POLICY_ROLE_ORM, seat->judge, 0, &rollout->origin.model);
-    return policies_get(&rollout->policies, POLICY_ROLE_POLICY, seat->pin_version, seat->min_version, &rollout->origin.model);
+        return policies_get(&rollout->policies, POLICY_FILE_orm, seat->judge, 0, &rollout->origin.model);
+    return policies_get(&rollout->policies, POLICY_FILE_policy, seat->pin_version, seat->min_version, &rollout->origin.model);
 }
 
 /* Gives the seat weights and a decoder slot when it lacks them; at a turn boundary newer weights where the job wants that, or

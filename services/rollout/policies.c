@@ -1,7 +1,6 @@
 #include "services/rollout/policies.h"
 
 #include "services/common/run/log.h"
-#include "trainer/policy_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +17,7 @@ void policies_init(struct policies *policies, uint64_t job)
 
 static void unload(struct policy *policy)
 {
+    value_head_free(&policy->value);
     model_free(&policy->model);
     if (policy->map) (void)munmap(policy->map, policy->map_size);
     policy->map = NULL;
@@ -34,7 +34,7 @@ const struct policy *policies_served(const struct policies *policies)
     const struct policy *newest = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         const struct policy *p = &policies->rows[i];
-        if (!p->known || !p->model || p->role != POLICY_ROLE_POLICY || p->lineage != policies->lineage) continue;
+        if (!p->known || !p->model || p->role != POLICY_FILE_policy || p->lineage != policies->lineage) continue;
         if (!newest || p->version > newest->version) newest = p;
     }
     return newest;
@@ -49,7 +49,7 @@ size_t policies_resident(const struct policies *policies)
 
 /* The one with this name, or else where to put it: a free row, then one of an older lineage, then the one that was announced
  * or used longest ago; NULL when all are in use. */
-static struct policy *place_for(struct policies *policies, enum policy_role role, int64_t lineage, int64_t version)
+static struct policy *place_for(struct policies *policies, enum policy_file_role role, int64_t lineage, int64_t version)
 {
     struct policy *place = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
@@ -66,7 +66,7 @@ static struct policy *place_for(struct policies *policies, enum policy_role role
 bool policies_announce(struct policies *policies, const struct wire_policy_wanted *wanted)
 {
     bool orm = span_is(wanted->role, "orm");
-    enum policy_role role = orm ? POLICY_ROLE_ORM : POLICY_ROLE_POLICY;
+    enum policy_file_role role = orm ? POLICY_FILE_orm : POLICY_FILE_policy;
     if (wanted->role.size && !orm) return false;
     if (wanted->lineage < policies->lineage) return true;
     if (!orm) policies->lineage = wanted->lineage;
@@ -130,19 +130,20 @@ static err_t load(struct policies *policies, struct policy *policy, const struct
     TRY(policy_file_open(span_of(policy->map, policy->map_size), &file));
     if (!model_config_equal(&file.config, config))
         return err_set(ERR_malformed, "%s has another shape than the job's model", policy->where);
-    if (strcmp(file.digest.hex, policy->digest) != 0 || file.version != policy->version)
+    if (strcmp(file.digest.hex, policy->digest) != 0 || file.version != policy->version || file.role != policy->role)
         return err_set(ERR_malformed, "%s is version %lld, digest %.12s; announced was %lld, %.12s", policy->where,
                        (long long)file.version, file.digest.hex, (long long)policy->version, policy->digest);
-    return policy_file_model(&file, &policy->model);
+    TRY(policy_file_model(&file, &policy->model));
+    return file.value_units > 0 ? policy_file_value(&file, &policy->value) : ERR_ok;
 }
 
-static struct policy *find(struct policies *policies, enum policy_role role, int64_t pin, int64_t least)
+static struct policy *find(struct policies *policies, enum policy_file_role role, int64_t pin, int64_t least)
 {
     struct policy *found = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         struct policy *p = &policies->rows[i];
         if (!p->known || p->role != role) continue;
-        if (role == POLICY_ROLE_POLICY && p->lineage != policies->lineage) continue;
+        if (role == POLICY_FILE_policy && p->lineage != policies->lineage) continue;
         if (pin >= 0 ? p->version != pin : p->version < least) continue;
         bool better = !found || p->version > found->version || (p->version == found->version && p->lineage > found->lineage);
         if (better) found = p;
@@ -150,13 +151,13 @@ static struct policy *find(struct policies *policies, enum policy_role role, int
     return found;
 }
 
-struct policy *policies_get(struct policies *policies, enum policy_role role, int64_t pin, int64_t least,
+struct policy *policies_get(struct policies *policies, enum policy_file_role role, int64_t pin, int64_t least,
                             const struct model_config *config)
 {
     struct policy *found = find(policies, role, pin, least);
     if (!found) {
         (void)err_set(ERR_not_found, "%s version %lld is not announced",
-                      role == POLICY_ROLE_ORM ? "outcome reward model" : "policy", (long long)(pin >= 0 ? pin : least));
+                      role == POLICY_FILE_orm ? "outcome reward model" : "policy", (long long)(pin >= 0 ? pin : least));
         return NULL;
     }
     found->used_at = ++policies->clock;

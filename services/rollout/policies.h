@@ -9,21 +9,20 @@
 
 #include "services/common/base/digest.h"
 #include "services/common/wire/wire.h"
-#include "trainer/model/model.h"
+#include "trainer/policy_file.h"
 
 #define POLICIES_KNOWN    64
 #define POLICIES_RESIDENT 4
 
-enum policy_role { POLICY_ROLE_POLICY, POLICY_ROLE_ORM };
-
 struct policy {
     bool known;
-    enum policy_role role;
+    enum policy_file_role role;
     int64_t lineage, version;
     char digest[DIGEST_HEX_BYTES];
     char where[1024];
-    uint64_t id;         /* unique in this process: the decoder's name for these weights */
-    struct model *model; /* NULL: not resident */
+    uint64_t id;              /* unique in this process: the decoder's name for these weights */
+    struct model *model;      /* NULL: not resident */
+    struct value_head *value; /* NULL: not resident, or none was published with it */
     void *map;
     size_t map_size;
     size_t users;     /* episodes that play with it */
@@ -44,7 +43,7 @@ void policies_fini(struct policies *policies);
 bool policies_announce(struct policies *policies, const struct wire_policy_wanted *wanted);
 /* Version `pin` (>= 0), or the newest announced one of at least `least`, resident: NULL when it is not known (err_set says
  * why) or cannot be loaded. config is what its weights must have. */
-struct policy *policies_get(struct policies *policies, enum policy_role role, int64_t pin, int64_t least,
+struct policy *policies_get(struct policies *policies, enum policy_file_role role, int64_t pin, int64_t least,
                             const struct model_config *config);
 const struct policy *policies_served(const struct policies *policies); /* newest resident policy; NULL before any */
 size_t policies_resident(const struct policies *policies);

@@ -117,6 +117,16 @@ static err_t template_tokens(const struct runner *runner, uint32_t *ret)
     return ERR_ok;
 }
 
+/* V of the state before the first action: the last token of the prompt. */
+static err_t start_value(const struct value_head *head, const float *hidden, struct arena *arena, double *ret)
+{
+    float value = 0, *active = arena_array(arena, float, head->units);
+    if (!active) return ERR_memory;
+    value_head_forward(head, hidden, 1, active, &value);
+    *ret = (double)value;
+    return ERR_ok;
+}
+
 static err_t measure_prompt(struct rollout *rollout, struct seat *seat, const struct policy *policy)
 {
     AUTO(arena) arena = {0};
@@ -129,9 +139,16 @@ static err_t measure_prompt(struct rollout *rollout, struct seat *seat, const st
     TRY(hidden_states(rollout, policy->model, &s, &arena, &hidden));
     TRY(template_tokens(&seat->runner, &template));
     struct angle angle = angle_measure(hidden, s.count, width, template, scratch);
-    const struct wire_counter scores[] = {
-        {span_text("c_intra"), angle.intra}, {span_text("c_inter"), angle.inter}, {span_text("tokens"), (double)s.count}};
-    end_measured(rollout, seat, &s, scores, sizeof scores / sizeof *scores);
+    struct wire_counter scores[] = {{span_text("c_intra"), angle.intra},
+                                    {span_text("c_inter"), angle.inter},
+                                    {span_text("tokens"), (double)s.count},
+                                    {span_text("value"), 0}};
+    size_t count = sizeof scores / sizeof *scores;
+    if (policy->value)
+        TRY(start_value(policy->value, hidden + (s.count - 1) * width, &arena, &scores[count - 1].value));
+    else
+        count--;
+    end_measured(rollout, seat, &s, scores, count);
     return ERR_ok;
 }
 
@@ -157,7 +174,7 @@ static err_t measure_replay(struct rollout *rollout, struct seat *seat, const st
 bool score_seat(struct rollout *rollout, struct seat *seat)
 {
     struct policy *policy =
-        policies_get(&rollout->policies, POLICY_ROLE_POLICY, seat->pin_version, seat->min_version, &rollout->origin.model);
+        policies_get(&rollout->policies, POLICY_FILE_policy, seat->pin_version, seat->min_version, &rollout->origin.model);
     if (!policy) return false;
     double start = rollout_clock_ms();
     err_t err = seat->replay ? measure_replay(rollout, seat, policy) : measure_prompt(rollout, seat, policy);

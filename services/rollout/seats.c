@@ -202,12 +202,12 @@ void seats_sweep(struct rollout *rollout)
             seats_release(rollout, seat);
             end_failed(rollout, seat, OUTCOME_env_timeout, "the environment cluster did not answer in time");
         } else if (seat->state == SEAT_PLAY && !seat->policy && now >= seat->deadline_ms) {
-            bool there = policies_get(&rollout->policies, POLICY_ROLE_POLICY, seat->pin_version, seat->min_version,
+            bool there = policies_get(&rollout->policies, POLICY_FILE_policy, seat->pin_version, seat->min_version,
                                       &rollout->origin.model) != NULL;
             if (seat->player != PLAYER_NONE) seats_release(rollout, seat);
             end_failed(rollout, seat, OUTCOME_engine_error, there ? "no engine slot became free" : err_text());
         } else if (seat->state == SEAT_JUDGE && !seat->policy && now >= seat->deadline_ms) {
-            bool there = policies_get(&rollout->policies, POLICY_ROLE_ORM, seat->judge, 0, &rollout->origin.model) != NULL;
+            bool there = policies_get(&rollout->policies, POLICY_FILE_orm, seat->judge, 0, &rollout->origin.model) != NULL;
             end_failed(rollout, seat, OUTCOME_judge_error, there ? "no engine slot became free" : err_text());
         }
     }

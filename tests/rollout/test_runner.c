@@ -421,6 +421,35 @@ START_TEST(a_hint_comes_before_all)
 }
 END_TEST
 
+/* a context per turn is a conversation of its own: the prefix, then whole messages, whatever turn it begins with */
+START_TEST(a_context_begins_with_a_message)
+{
+    struct pretrained p = open_pretrained("llama3", true);
+    begin_pretrained(&p, "be brief", false);
+    p.runner.config.step = true;
+    p.runner.config.history = 1;
+    show_text(&p, "one", 0, false, "");
+    answer(&p, "a", p.close);
+    show_text(&p, "two", 0, false, "");
+    answer(&p, "b\n", -1); /* its turn is closed by the template */
+    show_text(&p, "three", 0, false, "");
+    const int32_t *context = NULL;
+    uint32_t n = runner_context(&p.runner, &context);
+    AUTO(buf) text = {0};
+    ck_assert_int_eq(tokenizer_decode(p.tokenizer, context, n, &text), ERR_ok);
+    ck_assert_str_eq(
+        buf_chars(&text),
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nbe brief<|eot_id|><|begin_of_text|>"
+        "<|start_header_id|>user<|end_header_id|>\n\ntwo<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+        "b\n<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nthree<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    ck_assert_uint_eq(p.runner.fed, 0);
+    ck_assert_uint_eq(p.runner.prefix, p.runner.hint + 1);
+    close_pretrained(&p);
+}
+END_TEST
+
 /* a demonstration in a chat ends its turns as the model should */
 START_TEST(experts_close_their_turns)
 {
@@ -470,6 +499,7 @@ int main(void)
     tcase_add_test(tcase, a_shown_episode_has_windows);
     tcase_add_test(tcase, chats_are_whole_conversations);
     tcase_add_loop_test(tcase, a_hint_comes_before_all, 0, 4);
+    tcase_add_test(tcase, a_context_begins_with_a_message);
     tcase_add_test(tcase, experts_close_their_turns);
     tcase_add_test(tcase, actions_are_text);
     suite_add_tcase(suite, tcase);

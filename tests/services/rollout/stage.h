@@ -1,7 +1,7 @@
 /* The stage for a real pal-rollout: a scripted data manager that grants leases and hears ends, an environment cluster of the
  * real built-in environments, and policies in files. test_rollout.c is its only reader.
  *
- * One job, on lake. Policies are random weights: stage_policy writes version v of a role and announces it. */
+ * One job, on lake. Policies are random weights: stage_publish writes a version of a role and announces it. */
 #ifndef PAL_TESTS_ROLLOUT_STAGE_H
 #define PAL_TESTS_ROLLOUT_STAGE_H
 
@@ -196,36 +196,48 @@ static inline void stage_close(struct stage *stage)
     arena_fini(&stage->arena);
 }
 
-/* Random weights of a seed as a version of a role, announced; the model is the caller's to free. */
-static inline struct model *stage_policy(struct stage *stage, const char *role, int64_t version, uint64_t seed)
+/* Random weights of a seed as a version of a role, with a value head or NULL, announced; the model is the caller's to free.
+ */
+static inline struct model *stage_publish(struct stage *stage, bool orm, int64_t version, uint64_t seed,
+                                          const struct value_head *value)
 {
     struct model *model = NULL;
-    struct policy_file file = {.job = STAGE_JOB,
-                               .version = version,
-                               .config = stage->config,
-                               .role = *role ? POLICY_FILE_orm : POLICY_FILE_policy};
-    struct span parts[POLICY_FILE_SPANS];
-    size_t count = 0;
     uint8_t header[POLICY_FILE_HEADER_BYTES];
+    struct span spans[POLICY_FILE_SPANS];
+    size_t count = 0;
     char path[DATA_PEER_PATH_BYTES + 64];
     ck_assert_int_eq(model_new(&model, &stage->config), ERR_ok);
     model_init(model, seed);
     for (size_t i = 0; i < model->count; i++) model->weights[i] *= 3; /* far from uniform */
+    struct policy_file file = {.job = STAGE_JOB,
+                               .version = version,
+                               .role = orm ? POLICY_FILE_orm : POLICY_FILE_policy,
+                               .config = stage->config,
+                               .weights = model->weights};
     ck_assert_int_eq(model_digest(model, &file.digest), ERR_ok);
-    file.weights = model->weights;
-    policy_file_encode(&file, header, parts, &count);
-    (void)snprintf(path, sizeof path, "%s/policy-%s%d", stage->peer.state_dir, role, (int)version);
+    if (value) {
+        file.value_units = value->units;
+        file.value = value->weights;
+        ck_assert_int_eq(value_head_digest(value, &file.value_digest), ERR_ok);
+    }
+    policy_file_encode(&file, header, spans, &count);
+    (void)snprintf(path, sizeof path, "%s/%s-%d", stage->peer.state_dir, orm ? "orm" : "policy", (int)version);
     FILE *out = fopen(path, "wb");
     ck_assert_ptr_nonnull(out);
-    for (size_t i = 0; i < count; i++) ck_assert_uint_eq(fwrite(parts[i].data, 1, parts[i].size, out), parts[i].size);
+    for (size_t i = 0; i < count; i++) ck_assert_uint_eq(fwrite(spans[i].data, 1, spans[i].size, out), spans[i].size);
     ck_assert_int_eq(fclose(out), 0);
     const struct wire_policy_wanted wanted = {.job = STAGE_JOB,
                                               .version = version,
                                               .digest = span_text(file.digest.hex),
                                               .where = span_text(path),
-                                              .role = span_text(role)};
+                                              .role = span_text(orm ? "orm" : "")};
     data_peer_send(&stage->peer, WIRE_policy_wanted, &wanted);
     return model;
+}
+
+static inline struct model *stage_policy(struct stage *stage, int64_t version, uint64_t seed)
+{
+    return stage_publish(stage, false, version, seed, NULL);
 }
 
 static inline void stage_grant(struct stage *stage, struct wire_lease lease)

@@ -110,15 +110,14 @@ START_TEST(a_script_is_played)
 }
 END_TEST
 
-/* the definition of ALGORITHMS B 4.1 on hidden states of a learner of the test's own */
-static double c_intra(struct stage *stage, const struct model *model, const struct sequence *s)
+/* hidden states [T, D] of a prompt, by a learner of the test's own */
+static float *hidden_of(struct stage *stage, const struct model *model, const struct sequence *s)
 {
     size_t D = (size_t)stage->config.width;
     struct learner *learner = NULL;
     int32_t tokens[257];
     uint32_t target[256], start[2] = {0, s->count + 1};
     float numbers[512], *hidden = calloc(256 * D, sizeof *hidden);
-    double sum = 0;
     for (uint32_t i = 0; i < s->count; i++) {
         tokens[i] = s->token[i];
         target[i] = i + 1;
@@ -128,6 +127,16 @@ static double c_intra(struct stage *stage, const struct model *model, const stru
     const struct learner_batch batch = {1, start, tokens, s->count, target, 1};
     ck_assert_int_eq(learner_forward(learner, 0, model, &batch, &(struct learner_out){numbers, numbers + 256, hidden}),
                      ERR_ok);
+    learner_free(&learner);
+    return hidden;
+}
+
+/* the definition of ALGORITHMS B 4.1 */
+static double c_intra(struct stage *stage, const struct model *model, const struct sequence *s)
+{
+    size_t D = (size_t)stage->config.width;
+    float *hidden = hidden_of(stage, model, s);
+    double sum = 0;
     for (size_t i = 0; i < s->count; i++) {
         for (size_t j = 0; j < s->count; j++) {
             double ij = 0, ii = 0, jj = 0;
@@ -139,9 +148,17 @@ static double c_intra(struct stage *stage, const struct model *model, const stru
             sum += ij / sqrt(ii * jj);
         }
     }
-    learner_free(&learner);
     free(hidden);
     return sum / ((double)s->count * (double)s->count);
+}
+
+static double value_of(struct stage *stage, const struct model *model, const struct value_head *head,
+                       const struct sequence *s)
+{
+    float *hidden = hidden_of(stage, model, s), active[64], value = 0;
+    value_head_forward(head, hidden + (s->count - 1) * (size_t)stage->config.width, 1, active, &value);
+    free(hidden);
+    return (double)value;
 }
 
 START_TEST(a_prompt_is_measured)
@@ -149,7 +166,10 @@ START_TEST(a_prompt_is_measured)
     struct stage stage;
     struct env_obs obs;
     stage_open(&stage, SPEC);
-    struct model *old = stage_policy(&stage, "", 4, 21), *new = stage_policy(&stage, "", 5, 22);
+    struct value_head *head = NULL;
+    ck_assert_int_eq(value_head_new(&head, (size_t)stage.config.width, 64), ERR_ok);
+    value_head_init(head, 9);
+    struct model *old = stage_policy(&stage, 4, 21), *new = stage_publish(&stage, false, 5, 22, head);
     struct wire_lease lease = lease_of(1, "score");
     lease.score = span_text("prompt");
     lease.pin_version = 4;
@@ -170,9 +190,13 @@ START_TEST(a_prompt_is_measured)
     ck_assert_double_eq_tol(stage_score(end, "c_intra"), c_intra(&stage, old, &s), 1e-6);
     ck_assert_double_eq(stage_score(end, "c_inter"), 0); /* nothing stands before the task's own text */
 
+    ck_assert_uint_eq(end->score_count, 3); /* no value head, no value */
+
     lease.episode = 2;
     lease.pin_version = 5;
     end = stage_play(&stage, lease);
+    ck_assert_double_eq_tol(stage_score(end, "value"), value_of(&stage, new, head, &s), 1e-6);
+    value_head_free(&head);
     ck_assert_double_eq_tol(stage_score(end, "c_intra"), c_intra(&stage, new, &s), 1e-6);
     model_free(&old);
     model_free(&new);
@@ -185,7 +209,7 @@ START_TEST(a_stored_episode_is_measured)
     struct stage stage;
     char script[1024];
     stage_open(&stage, SPEC);
-    struct model *model = stage_policy(&stage, "", 4, 21);
+    struct model *model = stage_policy(&stage, 4, 21);
     solution(stage.env, 0, script, sizeof script);
     struct wire_lease lease = lease_of(1, "import");
     lease.script = span_text(script);
@@ -239,14 +263,14 @@ START_TEST(a_reward_model_judges)
     char script[1024];
     bool solved[2] = {false, false};
     stage_open(&stage, SPEC);
-    struct model *policy = stage_policy(&stage, "", 4, 21);
+    struct model *policy = stage_policy(&stage, 4, 21);
     solution(stage.env, 0, script, sizeof script);
     struct wire_lease unknown = lease_of(9, "import");
     unknown.script = span_text(script);
     unknown.judge = 77; /* never announced: waited for while the others play */
     stage_grant(&stage, unknown);
     for (uint64_t version = 1; version <= 6; version++) {
-        struct model *orm = stage_policy(&stage, "orm", (int64_t)version, 50 + version);
+        struct model *orm = stage_publish(&stage, true, (int64_t)version, 50 + version, NULL);
         bool sampled = version % 2 == 0; /* a policy's episode, or a script's */
         struct wire_lease lease = lease_of(version, sampled ? "fresh" : "import");
         lease.script = span_text(sampled ? "" : script);
