@@ -60,6 +60,9 @@ static err_t absolute_paths(struct buf *text)
         for (size_t k = 0; k < json_array_size(command); k++) make_absolute(command, NULL, k);
     }
     make_absolute(json_object_get(json_object_get(root, "policy"), "init"), "path", 0);
+    json_t *curation = json_object_get(root, "curation");
+    make_absolute(json_object_get(curation, "guide"), "file", 0);
+    make_absolute(json_object_get(curation, "dart"), "pool_file", 0);
     char *dumped = json_dumps(root, JSON_INDENT(2));
     json_decref(root);
     if (!dumped) return err_set(ERR_memory, "a job file");

@@ -249,16 +249,23 @@ static void answer_status(struct data *data, const char *peer, const struct wire
 
 static void refuse_without_store(struct data *data, const char *peer, enum wire_id id, const void *message)
 {
+    static const char detail[] = "PostgreSQL cannot be reached; try again";
     uint64_t request = 0;
+    if (id == WIRE_pool_import) {
+        const struct wire_pool_import *import = message;
+        const struct wire_pool_answer refused = {
+            .request = import->request, .job = import->job, .error = span_text("unavailable"), .detail = span_text(detail)};
+        err_t told = bus_send(data->bus, peer, WIRE_pool_answer, &refused);
+        if (told != ERR_ok) log_err(LOG_LEVEL_WARN, told, "answering the gateway");
+        return;
+    }
     if (id == WIRE_job_submit)
         request = ((const struct wire_job_submit *)message)->request;
     else if (id == WIRE_job_command)
         request = ((const struct wire_job_command *)message)->request;
     else
         return; /* it will be sent again */
-    struct wire_job_answer answer = {.request = request,
-                                     .error = span_text("unavailable"),
-                                     .detail = span_text("PostgreSQL cannot be reached; try again")};
+    struct wire_job_answer answer = {.request = request, .error = span_text("unavailable"), .detail = span_text(detail)};
     err_t err = bus_send(data->bus, peer, WIRE_job_answer, &answer);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering the gateway");
 }
@@ -299,6 +306,8 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         jobs_submit(data, peer, message);
     else if (id == WIRE_job_command)
         jobs_command(data, peer, message);
+    else if (id == WIRE_pool_import)
+        import_request(data, peer, message);
     else if (id == WIRE_episodes_done)
         finish_episodes(data, peer, message);
     else if (id == WIRE_update_done)

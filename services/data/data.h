@@ -176,6 +176,10 @@ err_t dart_select(struct data *data, struct group *group, struct slot *const *me
 /* pool.c */
 /* Draws a success for a closed group whose members all failed, where the pool has one; judge_members was called. */
 err_t pool_save(struct data *data, struct group *group) MUST_USE;
+/* import.c */
+void import_request(struct data *data, const char *peer, const struct wire_pool_import *message);
+err_t import_file(struct data *data) MUST_USE;                                    /* of the job, when it starts */
+err_t import_close(struct data *data, struct group *group, bool voided) MUST_USE; /* frees the group */
 /* score.c: what a model says of tasks and stored episodes; nothing is played */
 /* Measures the start of a task, or a stored episode of it (-1: none), under a version. */
 err_t score_plan(struct data *data, size_t task, int64_t of_episode, int64_t version, int64_t phase) MUST_USE;

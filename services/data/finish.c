@@ -45,7 +45,7 @@ static err_t void_group(struct data *data, struct group *group)
                                       (long long)task->id, group->size, group->done, close_needs(group->size));
     TRY(finish_decide(data, "group", group->id, "close", "void", inputs));
     plan->voided++;
-    if (group->source == GROUP_SCORE) return ERR_ok; /* nothing was played: it says nothing of the task */
+    if (group->source == GROUP_SCORE || group->source == GROUP_IMPORT) return ERR_ok; /* they say nothing of the task */
     if (++task->void_streak >= CLOSE_VOIDS_TO_QUARANTINE && !task->quarantined && close_quarantines(task->void_streak))
         TRY(quarantine(data, task));
     if (plan_is_for_update(group->source)) return grant_replacement(data, group);
@@ -96,9 +96,10 @@ static err_t close_group(struct data *data, struct group *group)
     bool voided = verdict == CLOSE_VOID;
     if (voided)
         TRY(void_group(data, group));
-    else if (group->source != GROUP_SCORE)
+    else if (group->source != GROUP_SCORE && group->source != GROUP_IMPORT)
         plan->tasks[group->task].void_streak = 0;
     if (group->source == GROUP_SCORE) return score_close(data, group, voided);
+    if (group->source == GROUP_IMPORT) return import_close(data, group, voided);
     if (group->source == GROUP_EVALUATION) {
         struct evaluation *evaluation = evaluation_of(plan, group->pin_version);
         TRY(close_evaluated(data, group, voided));

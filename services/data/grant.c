@@ -1,5 +1,5 @@
-/* Who plays what: evaluations first, then scores, then demonstrations, open slots of begun groups, then new fresh groups
- * within the staleness bound (curation/admission.h). */
+/* Who plays what: evaluations first, then scores, then demonstrations and imports, open slots of begun groups, then new fresh
+ * groups within the staleness bound (curation/admission.h). */
 #include "curation/admission.h"
 #include "services/common/base/rng.h"
 #include "services/common/run/log.h"
@@ -181,6 +181,7 @@ static err_t next_slot(struct data *data, struct slot **ret)
     *ret = plan_dequeue(plan, GROUP_EVALUATION);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_SCORE);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_DEMONSTRATION);
+    if (!*ret) *ret = plan_dequeue(plan, GROUP_IMPORT);
     if (*ret || plan->published < 0 || !phase_may_lease(plan)) return ERR_ok; /* the others need weights */
     *ret = plan_dequeue(plan, GROUP_HINTED);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_FRESH);

@@ -86,6 +86,7 @@ static err_t load_group(struct data *data, struct plan *plan, const struct store
     group->replaced = strcmp(row->verdict, "hinted") == 0;
     group->pool = row->pool;
     if (group->pool >= 0 && row->advantage_count > group->size) group->pool_advantage = row->advantage[group->size];
+    if (source == GROUP_IMPORT && !(group->script = strdup(episodes[0].script))) return err_set(ERR_memory, "a script");
     for (size_t k = 0; k < group->size; k++) TRY(load_slot(data, row, &episodes[k], &group->slots[k]));
     return ERR_ok;
 }

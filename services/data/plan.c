@@ -201,6 +201,7 @@ static void destroy(struct plan *plan, struct group *group)
 {
     plan_drop_payloads(plan, group);
     for (size_t i = 0; i < group->size; i++) free(group->slots[i].turn);
+    free(group->script);
     free(group);
 }
 

@@ -87,6 +87,7 @@ struct group {
     int64_t pool;       /* the episode that saves it, -1: none; with: */
     double pool_reward, pool_advantage;
     int64_t pool_steps;
+    char *script;        /* imports: the actions to play, one a line; owned */
     struct group *plain; /* hinted: the failed group in whose place it stands; owned, and not in plan->groups */
     struct slot slots[];
 };

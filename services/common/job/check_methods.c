@@ -100,6 +100,8 @@ static void check_dart(struct job_reader *reader, const struct job_spec *spec)
     if (d->count && d->count_min > spec->rollout.group_size)
         job_problem(reader, "/curation/dart/count_min", "is %lld; a group has at most %lld episodes (rollout.group_size)",
                     (long long)d->count_min, (long long)spec->rollout.group_size);
+    if (d->pool_file[0] && d->pool == JOB_POOL_OFF)
+        job_problem(reader, "/curation/dart/pool_file", "needs a pool: curation.dart.pool is \"off\"");
 }
 
 void job_check_methods(struct job_reader *reader, const struct job_spec *spec)

@@ -31,6 +31,8 @@ static const struct combination combinations[] = {
     {{"curation.guide={}"}, NULL},
     {{"curation.dart={}"}, NULL},
     {{"curation.dart={}", "environments.0.tasks.fresh=true"}, "/environments/0/tasks/fresh"},
+    {{"curation.dart={\"pool_file\": \"demos.jsonl\"}"}, NULL},
+    {{"curation.dart={\"pool_file\": \"demos.jsonl\", \"pool\": \"off\"}"}, "/curation/dart/pool_file"},
     {{"curation.dart={\"count_min\": 9}"}, "/curation/dart/count_min"},
     {{"curation.dart={\"count_min\": 9, \"count\": false}"}, NULL},
     {{"curation.guide={\"template\": \"try hard\"}"}, "/curation/guide/template"},
