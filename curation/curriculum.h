@@ -33,7 +33,28 @@ struct curriculum {
     bool (*may_draw)(void *ctx, size_t environment, uint64_t task);
     void *ctx;
     const struct curriculum_ranking *ranking; /* gain_rl; the others do not look at it */
+    const struct curriculum_rates *rates;     /* success_band and adcl; likewise */
 };
+
+/* What success_band and adcl draw by. Callbacks take the context of may_draw. */
+struct curriculum_rates {
+    double (*success)(void *ctx, size_t environment, uint64_t task); /* of its newest plain episodes, NaN: never played */
+    /* success_band: has the update a group of it already? adcl: was it drawn in the batch under way? NULL: none */
+    bool (*taken)(void *ctx, size_t environment, uint64_t task);
+    double low, high, outside;                      /* success_band */
+    uint64_t batch;                                 /* adcl: tasks that are ordered anew at a time, >= 1 */
+    const uint64_t *order[CURRICULUM_ENVIRONMENTS]; /* adcl: [tasks], easiest first as it was estimated at first */
+};
+
+/* adcl: the places [from, to) of the batch that the next draw of an environment is from; whether that begins it. */
+struct curriculum_batch {
+    uint64_t from, to;
+    bool begins;
+};
+struct curriculum_batch curriculum_batch(const struct curriculum_environment *environment, uint64_t size);
+/* adcl: of the pairs of a batch that have both been played with different success, in the first order, the share whose second
+ * is the easier now; NaN without such a pair. */
+double curriculum_inversions(const double *success, size_t n);
 
 /* What gain_rl draws by. Its callbacks take the context of may_draw. */
 struct curriculum_ranking {

@@ -71,6 +71,7 @@ void figures_take(struct plan *plan, int64_t update, struct group **groups, size
     f.hint_rate = share(p.hinted, p.hinted + p.plain);
     if (!plan->spec.guide.on) f.hinted_groups = f.hint_rate = (double)NAN;
     take_dart(plan, groups, count, &p, &f);
+    f.inversion_rate = plan->spec.curriculum.kind == JOB_CURRICULUM_ADCL ? plan->rates.inversions : (double)NAN;
     f.staleness_mean = share(p.ages, p.members);
     f.no_signal_share = share(without, (double)count);
     plan->figures = f;

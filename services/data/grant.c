@@ -106,7 +106,11 @@ err_t grant_note(struct data *data, struct group *group)
 
 /* of the job file */
 static const enum curriculum_kind KINDS[] = {
-    [JOB_CURRICULUM_UNIFORM] = CURRICULUM_uniform, [JOB_CURRICULUM_GAIN_RL] = CURRICULUM_gain_rl};
+    [JOB_CURRICULUM_UNIFORM] = CURRICULUM_uniform,
+    [JOB_CURRICULUM_SUCCESS_BAND] = CURRICULUM_success_band,
+    [JOB_CURRICULUM_ADCL] = CURRICULUM_adcl,
+    [JOB_CURRICULUM_GAIN_RL] = CURRICULUM_gain_rl,
+};
 
 err_t grant_fresh(struct data *data, int64_t update, const struct group *replaces)
 {
@@ -118,11 +122,14 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
                                     .ctx = plan};
     struct curriculum_draw draw;
     struct gain_draw by_rank;
+    struct rates_draw by_rate;
     if (plan->spec.curriculum.kind == JOB_CURRICULUM_GAIN_RL) TRY(gain_curriculum(data, update, &by_rank, &curriculum));
+    rates_curriculum(plan, update, &by_rate, &curriculum);
     TRY(curriculum_draw(KINDS[plan->spec.curriculum.kind], &curriculum, &draw));
     struct group *group = NULL;
     size_t task = plan->train[draw.environment][draw.task];
     TRY(plan_add_group(plan, &group, GROUP_FRESH, task, dart_size(data, task)));
+    TRY(rates_drawn(data, update, &draw));
     plan->draws[draw.environment].drawn++;
     group->update_for = update;
     group->phase = phase_of_update(plan, update);

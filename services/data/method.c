@@ -82,6 +82,7 @@ err_t method_load(struct data *data)
 {
     TRY(phase_load(data)); /* it says which tasks there are */
     TRY(ratio_load(data));
+    TRY(rates_load(data));
     return gain_load(data);
 }
 

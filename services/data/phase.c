@@ -166,6 +166,7 @@ static err_t begin_next(struct data *data)
     /* what was measured in this turn must be there to be read */
     TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
+    TRY(rates_load(data));
     return replay_load(data);
 }
 

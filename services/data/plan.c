@@ -37,6 +37,7 @@ void plan_free(struct plan **plan)
         p->evaluations = next;
     }
     gain_free(&p->gain);
+    rates_free(&p->rates);
     phase_free(&p->phase);
     for (size_t i = 0; p->tasks && i < p->task_count; i++) record_free(&p->tasks[i].record);
     free(p->buckets);

@@ -17,6 +17,7 @@
 #include "services/data/gain.h"
 #include "services/data/method.h"
 #include "services/data/phase.h"
+#include "services/data/rates.h"
 #include "services/data/record.h"
 
 #define PLAN_PAYLOAD_BYTES ((size_t)256 << 20)
@@ -170,7 +171,8 @@ struct plan {
     bool end_said;      /* the trainer was told */
     struct batch_figures figures;
     struct method_figures method_figures;
-    struct replay_ratio ratio;                  /* after the newest update recorded */
+    struct replay_ratio ratio; /* after the newest update recorded */
+    struct rates rates;
     struct gain gain;                           /* likewise */
     struct phase phase;                         /* likewise */
     int64_t replayed_update;                    /* a batch that was handed out by this process, */

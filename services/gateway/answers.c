@@ -1,4 +1,5 @@
 /* What the data manager answered, on its way to whoever asked. */
+#include "services/common/job/job.h"
 #include "services/common/run/log.h"
 #include "services/common/store/store_read.h"
 #include "services/gateway/gateway.h"
@@ -74,6 +75,7 @@ static void status(struct gateway *gateway, const struct wire_status *message)
         return;
     case QUESTION_SUBMIT:
     case QUESTION_COMMAND:
+    case QUESTION_IMPORT:
         return;
     }
 }
@@ -107,12 +109,46 @@ static void job_answer(struct gateway *gateway, const struct wire_job_answer *an
     web_reply_json(p->request, p->question == QUESTION_SUBMIT && answer->created ? 201 : 200, span_text(body));
 }
 
+/* The demonstrations that were refused, by their places in the request. */
+static void refuse_import(struct web_request *request, const struct wire_pool_answer *answer)
+{
+    struct job_problems problems = {0};
+    char detail[600], pointers[JOB_PROBLEMS][24], details[JOB_PROBLEMS][300];
+    AUTO(buf) extra = {0};
+    for (size_t i = 0; i < answer->problems_count && i < JOB_PROBLEMS; i++) {
+        const struct wire_import_problem *p = &answer->problems[i];
+        (void)snprintf(pointers[i], sizeof pointers[i], "/%llu", (unsigned long long)p->item);
+        (void)snprintf(details[i], sizeof details[i], "%.*s", SPAN_ARG(p->detail));
+        problems.rows[problems.count++] = (struct job_problem){pointers[i], details[i]};
+    }
+    (void)snprintf(detail, sizeof detail, "%.*s", SPAN_ARG(answer->detail));
+    if (problems.count && gateway_problems(&problems, &extra) != ERR_ok) buf_clear(&extra);
+    web_problem(request, status_of(answer->error), detail, buf_chars(&extra));
+}
+
+static void pool_answer(struct gateway *gateway, const struct wire_pool_answer *answer)
+{
+    struct pending *p = take(gateway, answer->request);
+    char body[128];
+    if (!p) return;
+    p->id = 0;
+    if (answer->error.size) {
+        refuse_import(p->request, answer);
+        return;
+    }
+    (void)snprintf(body, sizeof body, "{\"planned\": %llu, \"known\": %llu}", (unsigned long long)answer->planned,
+                   (unsigned long long)answer->known);
+    web_reply_json(p->request, 202, span_text(body));
+}
+
 void answers_message(struct gateway *gateway, enum wire_id id, const void *message)
 {
     if (id == WIRE_status)
         status(gateway, message);
     else if (id == WIRE_job_answer)
         job_answer(gateway, message);
+    else if (id == WIRE_pool_answer)
+        pool_answer(gateway, message);
     else if (id != WIRE_job_stop)
         log_warn("message %d is not for the gateway", (int)id);
 }
@@ -125,7 +161,7 @@ void answers_expire(struct gateway *gateway)
         if (!p->id || now < p->deadline_ms) continue;
         p->id = 0;
         if (!p->request) continue;
-        bool submit = p->question == QUESTION_SUBMIT || p->question == QUESTION_COMMAND;
+        bool submit = p->question == QUESTION_SUBMIT || p->question == QUESTION_COMMAND || p->question == QUESTION_IMPORT;
         web_problem(p->request, submit ? 504 : 503,
                     submit
                         ? "the data manager did not answer in time; it may still do it: use an Idempotency-Key and ask again"

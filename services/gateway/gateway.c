@@ -1,6 +1,7 @@
 /* Life of the gateway: HTTP, ledger connection, questions to the data manager. */
 #include "services/gateway/gateway.h"
 
+#include "services/common/job/job.h"
 #include "services/common/run/log.h"
 #include "services/common/store/store_read.h"
 
@@ -102,6 +103,19 @@ bool gateway_limit(struct web_request *request, int64_t otherwise, int64_t *ret)
     (void)snprintf(detail, sizeof detail, "?limit= must be 1 to %d", STORE_READ_MOST);
     web_problem(request, 400, detail, "");
     return false;
+}
+
+err_t gateway_problems(const struct job_problems *problems, struct buf *out)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < problems->count; i++)
+        (void)json_array_append_new(
+            array, json_pack("{s:s, s:s}", "pointer", problems->rows[i].pointer, "detail", problems->rows[i].detail));
+    char *text = json_dumps(array, JSON_COMPACT);
+    json_decref(array);
+    err_t err = text ? buf_printf(out, ", \"errors\": %s", text) : err_set(ERR_memory, "a list of problems");
+    free(text);
+    return err;
 }
 
 /* ---- life cycle ---- */

@@ -27,6 +27,7 @@ enum question {
     QUESTION_METRICS,
     QUESTION_SUBMIT,
     QUESTION_COMMAND,
+    QUESTION_IMPORT,
     QUESTION_PROGRESS
 };
 
@@ -73,6 +74,10 @@ bool gateway_number(struct web_request *request, const char *name, int64_t other
 /* ?limit=, 1 to STORE_READ_MOST; likewise. */
 bool gateway_limit(struct web_request *request, int64_t otherwise, int64_t *ret);
 
+struct job_problems;
+/* , "errors": [{"pointer": "...", "detail": "..."}] */
+err_t gateway_problems(const struct job_problems *problems, struct buf *out) MUST_USE;
+
 /* answers.c: what the data manager said */
 void answers_message(struct gateway *gateway, enum wire_id id, const void *message);
 void answers_expire(struct gateway *gateway);
@@ -89,6 +94,8 @@ const struct gateway_series *gateway_series(size_t *ret_count);
 err_t gateway_prometheus(const json_t *status, struct buf *out) MUST_USE;
 /* transcript.c: adds "transcript": {...} to an episode's JSON */
 err_t transcript_add(struct gateway *gateway, struct store *store, int64_t job, int64_t episode, struct buf *json) MUST_USE;
+/* Turns of an episode, as they are in its transcript; ERR_not_found without a payload. */
+err_t transcript_turns(struct gateway *gateway, struct store *store, int64_t job, int64_t episode, json_t **ret) MUST_USE;
 /* documents.c */
 err_t documents_openapi(struct buf *out) MUST_USE;
 err_t documents_rest(struct buf *out) MUST_USE;

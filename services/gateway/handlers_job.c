@@ -12,26 +12,12 @@
 
 /* ---- submit ---- */
 
-/* , "errors": [{"pointer": "...", "detail": "..."}] */
-static err_t list_problems(const struct job_problems *problems, struct buf *out)
-{
-    json_t *array = json_array();
-    for (size_t i = 0; i < problems->count; i++)
-        (void)json_array_append_new(
-            array, json_pack("{s:s, s:s}", "pointer", problems->rows[i].pointer, "detail", problems->rows[i].detail));
-    char *text = json_dumps(array, JSON_COMPACT);
-    json_decref(array);
-    err_t err = text ? buf_printf(out, ", \"errors\": %s", text) : err_set(ERR_memory, "a list of problems");
-    free(text);
-    return err;
-}
-
 static void refuse(struct web_request *request, err_t err, const struct job_problems *problems)
 {
     AUTO(buf) extra = {0};
     char detail[128];
     (void)snprintf(detail, sizeof detail, "the job file has %zu problem%s", problems->count, problems->count == 1 ? "" : "s");
-    if (list_problems(problems, &extra) != ERR_ok) buf_clear(&extra);
+    if (gateway_problems(problems, &extra) != ERR_ok) buf_clear(&extra);
     web_problem(request, err == ERR_malformed ? 400 : err_http(err), detail, buf_chars(&extra));
 }
 

@@ -89,16 +89,19 @@ static err_t make(struct gateway *gateway, struct store *store, int64_t job, str
     return turns_json(tokenizer, &sequence, &arena, ret);
 }
 
-err_t transcript_add(struct gateway *gateway, struct store *store, int64_t job, int64_t episode, struct buf *json)
+err_t transcript_turns(struct gateway *gateway, struct store *store, int64_t job, int64_t episode, json_t **ret)
 {
     AUTO(buf) packed = {0};
     int64_t raw_size = 0;
+    TRY(store_read_payload(store, job, episode, &packed, &raw_size));
+    return make(gateway, store, job, buf_span(&packed), raw_size, ret);
+}
+
+err_t transcript_add(struct gateway *gateway, struct store *store, int64_t job, int64_t episode, struct buf *json)
+{
     json_t *turns = NULL;
-    err_t err = store_read_payload(store, job, episode, &packed, &raw_size);
-    if (err == ERR_ok)
-        err = make(gateway, store, job, buf_span(&packed), raw_size, &turns);
-    else if (err == ERR_not_found)
-        turns = json_null(); /* it failed, or has not ended */
+    err_t err = transcript_turns(gateway, store, job, episode, &turns);
+    if (err == ERR_not_found) turns = json_null(); /* it failed, or has not ended */
     if (err != ERR_ok && err != ERR_not_found) return err;
     json_t *root = json_loadb((const char *)json->data, json->size, 0, NULL);
     bool good = root && json_object_set_new(root, "transcript", turns) == 0;

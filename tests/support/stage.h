@@ -29,7 +29,7 @@
 struct lease {
     uint64_t job, episode, attempt, token, group, task, max_steps;
     int64_t min_version, pin_version;
-    char source[16], score[16], hint[256];
+    char source[16], score[16], hint[256], script[256];
     uint64_t measured; /* a sum of the payload's bytes */
     int64_t judge;
     /* how the worker ended it */
@@ -99,7 +99,8 @@ struct peer {
     uint64_t policy_acks;
     uint64_t answers, answer_job;
     bool answer_created;
-    char answer_error[64];
+    char answer_error[64], answer_detail[STAGE_TEXT];
+    uint64_t planned, known, refused; /* pool_answer; refused: the place of the first problem, +1 */
     uint64_t statuses;
     bool ready; /* the last one said that the ledger can be written */
 };

@@ -279,6 +279,7 @@ static void hear_leases(struct peer *peer, const struct wire_leases *leases)
                              .pin_version = from->pin_version};
         peer_keep(to->source, sizeof to->source, from->source);
         peer_keep(to->hint, sizeof to->hint, from->hint);
+        peer_keep(to->script, sizeof to->script, from->script);
         peer_keep(to->score, sizeof to->score, from->score);
         to->measured = sum_of(from->payload);
         to->judge = from->judge;
@@ -364,6 +365,15 @@ static void hear_more(struct peer *peer, enum wire_id id, const void *message)
         struct span json = ((const struct wire_status *)message)->json;
         peer->ready = memmem(json.data, json.size, "\"database\":true", 15) != NULL;
         peer->statuses++;
+    } else if (id == WIRE_pool_answer) {
+        const struct wire_pool_answer *answer = message;
+        peer_keep(peer->answer_error, sizeof peer->answer_error, answer->error);
+        peer_keep(peer->answer_detail, sizeof peer->answer_detail,
+                  answer->problems_count ? answer->problems[0].detail : answer->detail);
+        peer->planned = answer->planned;
+        peer->known = answer->known;
+        peer->refused = answer->problems_count ? answer->problems[0].item + 1 : 0;
+        peer->answers++;
     } else if (id == WIRE_policy_ack) {
         peer->policy_acks++;
     }

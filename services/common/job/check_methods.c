@@ -104,6 +104,15 @@ static void check_dart(struct job_reader *reader, const struct job_spec *spec)
         job_problem(reader, "/curation/dart/pool_file", "needs a pool: curation.dart.pool is \"off\"");
 }
 
+static void check_rates(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct job_curriculum *c = &spec->curriculum;
+    if (c->kind != JOB_CURRICULUM_SUCCESS_BAND && c->kind != JOB_CURRICULUM_ADCL) return;
+    refuse_fresh(reader, spec, c->kind == JOB_CURRICULUM_ADCL ? "curriculum \"adcl\"" : "curriculum \"success-band\"");
+    if (c->kind == JOB_CURRICULUM_SUCCESS_BAND && c->low > c->high)
+        job_problem(reader, "/curriculum/low", "is %g, which is above high (%g)", c->low, c->high);
+}
+
 void job_check_methods(struct job_reader *reader, const struct job_spec *spec)
 {
     check_gain_rl(reader, spec);
@@ -111,4 +120,5 @@ void job_check_methods(struct job_reader *reader, const struct job_spec *spec)
     check_replay_ratio(reader, spec);
     check_guide(reader, spec);
     check_dart(reader, spec);
+    check_rates(reader, spec);
 }

@@ -2,7 +2,7 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { JOBS, JOB, EVENTS, METRICS, TASKS, EPISODES, EPISODE, DECISIONS, CHECKPOINTS, EVALUATIONS, SPEC, PAYLOAD, PING };
+enum { JOBS, JOB, EVENTS, METRICS, TASKS, EPISODES, EPISODE, DECISIONS, CHECKPOINTS, EVALUATIONS, SPEC, PAYLOAD, POOL, PING };
 
 #define JOB_FIELDS                                                                                                           \
     "j.id, j.name, j.state, j.reason, j.priority, j.lineage, j.updates_done AS update, j.version, j.created_at, "            \
@@ -119,6 +119,21 @@ static const struct store_statement statements[] = {
                  .params = {STORE_INT8, STORE_INT8},
                  .columns = {STORE_INT4, STORE_BYTEA},
                  .text = "SELECT raw_size, bytes FROM episode_payload WHERE job = $1 AND episode = $2"},
+    [POOL] = {.name = "read_pool",
+              .doc = "successes that the pool draws from, by episode",
+              .params = {STORE_INT8, STORE_INT8, STORE_INT8},
+              .columns = {STORE_TEXT},
+              .text =
+                  ROWS("SELECT p.id AS episode, p.task, t.environment, t.level, p.source, p.reward, p.steps,"
+                       " p.version_min AS version, p.ended_at, t.body, p.script, (SELECT count(*) FROM episode_group d"
+                       "  WHERE d.job = $1 AND d.task = p.task AND d.pool = p.id) AS drawn FROM"
+                       " (SELECT e.id, g.task, g.source, e.reward, e.steps, e.version_min, e.ended_at, e.script,"
+                       "   row_number() OVER (PARTITION BY g.task, g.source ORDER BY e.id DESC) AS n FROM episode_group g"
+                       "   JOIN episode e ON e.job = g.job AND e.group_id = g.id WHERE g.job = $1 AND g.state = 'closed'"
+                       "   AND g.source IN ('fresh', 'import') AND e.state = 'done' AND NOT e.hinted AND e.reward >= 0.5) p"
+                       " JOIN job j ON j.id = $1 JOIN task t ON t.job = $1 AND t.id = p.task WHERE p.id > $2"
+                       " AND p.n <= CASE p.source WHEN 'import' THEN 1024"
+                       "  ELSE greatest(32, (j.spec #>> '{curation,dart,cap_window}')::int) END ORDER BY p.id LIMIT $3")},
     [PING] = {.name = "read_ping",
               .doc = "the schema is there",
               .columns = {STORE_INT8},
@@ -236,6 +251,11 @@ err_t store_read_payload(struct store *store, int64_t job, int64_t episode, stru
     struct span bytes = store_get_span(&rows, 0, 1);
     *ret_raw_size = store_get_int(&rows, 0, 0);
     return buf_append(out, bytes.data, bytes.size);
+}
+
+err_t store_read_pool(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out)
+{
+    return read_ints(store, POOL, (const int64_t[]){job, after, bounded(limit)}, 3, "pool", out);
 }
 
 err_t store_read_ping(struct store *store)

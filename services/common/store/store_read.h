@@ -33,6 +33,8 @@ err_t store_read_evaluations(struct store *store, int64_t job, struct buf *out) 
 err_t store_read_spec(struct store *store, int64_t job, struct buf *out) MUST_USE;
 /* The compressed sequence of an episode; ERR_not_found when it has none. */
 err_t store_read_payload(struct store *store, int64_t job, int64_t episode, struct buf *out, int64_t *ret_raw_size) MUST_USE;
+/* The successes that the pool of a job draws from, or would if it had one (curation.dart). */
+err_t store_read_pool(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out) MUST_USE;
 err_t store_read_ping(struct store *store) MUST_USE; /* the schema is there */
 
 #endif

@@ -2,7 +2,7 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { OUTCOMES, WINS, IMPORTS, DRAWN, ASSIGNED };
+enum { OUTCOMES, WINS, IMPORTS, DRAWN, ASSIGNED, NEWEST_DRAWN }; /* the first three in the order of store_record_kind */
 
 /* The newest rows of each training task: a walk down the index of its groups that ends at the limit. */
 #define NEWEST(groups, episodes)                                                                                             \
@@ -43,6 +43,12 @@ static const struct store_statement statements[] = {
                   .columns = {STORE_INT8, STORE_INT4},
                   .text = "SELECT DISTINCT ON (task) task, size FROM episode_group WHERE job = $1 AND source = 'fresh'"
                           " ORDER BY task, id DESC"},
+    [NEWEST_DRAWN] = {.name = "record_drawn_newest",
+                      .doc = "tasks of an environment's newest fresh groups",
+                      .params = {STORE_INT8, STORE_INT4, STORE_INT8},
+                      .columns = {STORE_INT8},
+                      .text = "SELECT g.task FROM episode_group g JOIN task t ON t.job = g.job AND t.id = g.task"
+                              " WHERE g.job = $1 AND g.source = 'fresh' AND t.environment = $2 ORDER BY g.id DESC LIMIT $3"},
 };
 
 const struct store_table store_record_table = {"record", statements, sizeof statements / sizeof *statements};
@@ -97,5 +103,22 @@ err_t store_record_assigned(struct store *store, int64_t job, struct arena *aren
     if (!*ret) return ERR_memory;
     for (size_t i = 0; i < *ret_count; i++)
         (*ret)[i] = (struct store_assigned){store_get_int(&rows, i, 0), store_get_int(&rows, i, 1)};
+    return ERR_ok;
+}
+
+err_t store_record_drawn_newest(struct store *store, int64_t job, int64_t environment, int64_t most, struct arena *arena,
+                                int64_t **ret_tasks, size_t *ret_count)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[NEWEST_DRAWN]);
+    store_put_int(&args, job);
+    store_put_int(&args, environment);
+    store_put_int(&args, most);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run(store, &args, &rows));
+    *ret_count = store_row_count(&rows);
+    *ret_tasks = arena_array(arena, int64_t, *ret_count + 1);
+    if (!*ret_tasks) return ERR_memory;
+    for (size_t i = 0; i < *ret_count; i++) (*ret_tasks)[i] = store_get_int(&rows, i, 0);
     return ERR_ok;
 }

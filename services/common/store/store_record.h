@@ -35,4 +35,8 @@ struct store_assigned {
 err_t store_record_assigned(struct store *store, int64_t job, struct arena *arena, struct store_assigned **ret,
                             size_t *ret_count) MUST_USE;
 
+/* The tasks of an environment's newest fresh groups, newest first. */
+err_t store_record_drawn_newest(struct store *store, int64_t job, int64_t environment, int64_t most, struct arena *arena,
+                                int64_t **ret_tasks, size_t *ret_count) MUST_USE;
+
 #endif
