@@ -1,5 +1,6 @@
 #include "services/data/data.h"
 
+#include "services/common/run/crash.h"
 #include "services/common/run/log.h"
 
 #include <stdio.h>
@@ -165,7 +166,11 @@ static err_t advance(struct data *data)
         TRY(data_begin(data));
         TRY(writes_flush(&data->writes, data->store, data->plan, &data->arena));
     }
-    return data->in_transaction ? store_commit(data->store) : ERR_ok;
+    if (!data->in_transaction) return ERR_ok;
+    crash_here(CRASH_turn_written);
+    TRY(store_commit(data->store));
+    crash_here(CRASH_turn_committed);
+    return ERR_ok;
 }
 
 static double wall_ms(void)
@@ -190,7 +195,7 @@ void data_turn(struct data *data)
         drop_turn(data);
         return;
     }
-    data->turns++;
+    crash_count((int64_t)data->epoch, (int64_t)++data->turns);
     double start = wall_ms();
     size_t ends = data->writes.ends.count;
     if (data->turn_err == ERR_ok) data_fail(data, advance(data));
@@ -198,6 +203,7 @@ void data_turn(struct data *data)
         recover(data);
         return;
     }
+    bool wrote = data->in_transaction;
     data->in_transaction = false;
     data->written_episodes += ends;
     if (data->plan) data->plan->written += ends;
@@ -206,6 +212,7 @@ void data_turn(struct data *data)
         err_t err = bus_send(data->bus, saying->peer, saying->id, saying->message);
         if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, saying->peer);
     }
+    if (wrote) crash_here(CRASH_turn_told);
     if (ends) data->ack_ms = wall_ms() - start;
     drop_turn(data);
     if (ends) analyze(data, data->plan);
@@ -288,6 +295,8 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         policy_checkpoint(data, peer, message);
     else if (id == WIRE_job_failed)
         job_failed(data, message);
+    else if (id == WIRE_leases_held && data_peer(data, peer))
+        finish_held(data, data_peer(data, peer), message);
     else if (id == WIRE_lease_request) {
         lease_request(data, peer, message);
     } else if (id == WIRE_batch_request) {

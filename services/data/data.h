@@ -15,6 +15,7 @@
 #define DATA_PEERS      256
 #define DATA_SILENT_MS  5000 /* a peer that is silent this long is gone */
 #define DATA_JANITOR_MS 100
+#define DATA_ON_WAY_MS  3000 /* a lease that its worker has not seen after this long is lost */
 #define DATA_COUNTERS   128
 
 #define JOBS_QUARANTINED "every training task is quarantined"
@@ -132,6 +133,8 @@ void grant_renew(struct data *data, const struct peer *worker);
 void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done);
 void finish_expired(struct data *data);
 void finish_worker(struct data *data, const char *identity, enum outcome outcome);
+/* Leases that a worker should have and has not never reached it: they end at once. */
+void finish_held(struct data *data, struct peer *worker, const struct wire_leases_held *held);
 /* A decision row of this turn; inputs is JSON (NULL: ERR_memory). */
 err_t finish_decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
                     const char *inputs) MUST_USE;

@@ -295,7 +295,7 @@ void finish_revoke(struct data *data, const struct slot *slot)
 
 /* Leases for which `ends` holds end with an outcome. The list may change while groups close, so it is walked again. */
 static void end_leases(struct data *data, bool (*ends)(const struct slot *slot, const void *ctx), const void *ctx,
-                       enum outcome outcome, bool tell)
+                       enum outcome outcome, const char *why, bool tell)
 {
     bool found = true;
     while (found && data->plan && data->turn_err == ERR_ok) {
@@ -306,8 +306,7 @@ static void end_leases(struct data *data, bool (*ends)(const struct slot *slot, 
                 if (slot->state != SLOT_LEASED || !ends(slot, ctx)) continue;
                 found = true;
                 if (tell) finish_revoke(data, slot);
-                data_fail(data, fail_attempt(data, slot, outcome,
-                                             outcome == OUTCOME_timeout ? "the lease ran out" : "its worker went away"));
+                data_fail(data, fail_attempt(data, slot, outcome, why));
             }
         }
     }
@@ -328,10 +327,66 @@ void finish_expired(struct data *data)
     if (!data->plan || !data->plan->running) return;
     uint64_t now = data_now_ms(data);
     late_mark(data);
-    end_leases(data, is_due, &now, OUTCOME_timeout, true);
+    end_leases(data, is_due, &now, OUTCOME_timeout, "the lease ran out", true);
 }
 
 void finish_worker(struct data *data, const char *identity, enum outcome outcome)
 {
-    if (data->plan && data->plan->running) end_leases(data, is_of, identity, outcome, false);
+    if (data->plan && data->plan->running) end_leases(data, is_of, identity, outcome, "its worker went away", false);
+}
+
+/* ---- what a worker says it has ---- */
+
+struct held {
+    const char *worker;
+    uint64_t newest, now_ms;
+    uint64_t *tokens; /* sorted */
+    size_t count;
+    uint64_t on_the_way;
+};
+
+static int by_token(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static bool is_absent(const struct slot *slot, const struct held *held)
+{
+    uint64_t token = (uint64_t)slot->token;
+    return strcmp(slot->worker, held->worker) == 0 && !bsearch(&token, held->tokens, held->count, sizeof token, by_token);
+}
+
+/* A link keeps its order: what is older than a lease that came is not on its way any more. */
+static bool is_lost(const struct slot *slot, const void *ctx)
+{
+    const struct held *held = ctx;
+    bool may_come = (uint64_t)slot->token > held->newest && held->now_ms < slot->granted_ms + DATA_ON_WAY_MS;
+    return !may_come && is_absent(slot, held);
+}
+
+static void count_on_the_way(const struct plan *plan, struct held *held)
+{
+    for (const struct group *g = plan->groups; g; g = g->next) {
+        for (size_t i = 0; i < g->size; i++)
+            held->on_the_way += g->slots[i].state == SLOT_LEASED && is_absent(&g->slots[i], held);
+    }
+}
+
+void finish_held(struct data *data, struct peer *worker, const struct wire_leases_held *message)
+{
+    struct held held = {worker->identity, message->newest, data_now_ms(data), NULL, message->tokens.n, 0};
+    if (!data->plan || !data->plan->running || (uint64_t)data->plan->job != message->job) return;
+    held.tokens = arena_array(&data->arena, uint64_t, held.count + 1);
+    if (!held.tokens) {
+        data_fail(data, ERR_memory);
+        return;
+    }
+    for (size_t i = 0; i < held.count; i++) held.tokens[i] = message->tokens.v[i];
+    qsort(held.tokens, held.count, sizeof *held.tokens, by_token);
+    end_leases(data, is_lost, &held, OUTCOME_cancelled, "its lease did not reach the worker", false);
+    if (!data->plan || data->turn_err != ERR_ok) return;
+    count_on_the_way(data->plan, &held);
+    worker->granted = message->leases_seen + held.on_the_way;
+    worker->in_step = true;
 }

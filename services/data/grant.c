@@ -35,7 +35,8 @@ static err_t lease_slot(struct data *data, struct slot *slot, const struct peer 
     if (slot->hinted) TRY(guide_hint(data, task, &hint));
     slot->state = SLOT_LEASED;
     slot->token = plan->next_token++;
-    slot->deadline_ms = data_now_ms(data) + lease_ttl(env);
+    slot->granted_ms = data_now_ms(data);
+    slot->deadline_ms = slot->granted_ms + lease_ttl(env);
     (void)snprintf(slot->worker, sizeof slot->worker, "%s", peer->identity);
     *ret = (struct wire_lease){
         .episode = (uint64_t)slot->episode,

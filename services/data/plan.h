@@ -44,6 +44,7 @@ struct slot {
     int64_t attempt;
     int64_t token;
     char worker[BUS_PEER_BYTES];
+    uint64_t granted_ms; /* 0: by a data manager before this one */
     uint64_t deadline_ms;
     uint8_t failures[OUTCOME_COUNT]; /* attempts that ended so */
     bool hinted;                     /* played with the task's hint */

@@ -33,7 +33,7 @@ static void close_job(struct rollout *rollout)
     outbox_clear(&rollout->outbox);
     arena_fini(&rollout->arena);
     rollout->job = 0;
-    rollout->since_check = 0;
+    rollout->since_check = rollout->newest_token = 0;
 }
 
 static err_t open_job(struct rollout *rollout, const struct wire_job_assign *assign)
@@ -99,11 +99,29 @@ static void ask_for_leases(struct rollout *rollout)
     service_tell(rollout->service, WIRE_lease_request, &request);
 }
 
+/* The leases that are here, and room for more: whatever was lost on the way in either direction, data learns of it. */
+static void say_held(struct rollout *rollout)
+{
+    uint64_t *tokens = calloc(rollout->seat_count + rollout->outbox.count + 1, sizeof *tokens);
+    size_t n = 0;
+    rollout->held_said_ms = rollout_now_ms(rollout);
+    if (!tokens) return;
+    for (size_t i = 0; i < rollout->seat_count; i++) {
+        if (rollout->seats[i].state != SEAT_FREE) tokens[n++] = rollout->seats[i].token;
+    }
+    for (size_t i = 0; i < rollout->outbox.count; i++) tokens[n++] = rollout->outbox.ends[i].done.token;
+    struct wire_leases_held held = {rollout->job, rollout->counters.leases, rollout->newest_token, {tokens, n}};
+    if (n <= ROLLOUT_HELD_MOST) service_tell(rollout->service, WIRE_leases_held, &held);
+    free(tokens);
+    rollout->ask = true;
+}
+
 static void on_flush(uv_timer_t *timer)
 {
     struct rollout *rollout = timer->data;
     if (!rollout->job) return;
     flush_ends(rollout);
+    if (rollout_now_ms(rollout) - rollout->held_said_ms >= ROLLOUT_HELD_MS) say_held(rollout);
     ask_for_leases(rollout);
 }
 
@@ -174,6 +192,7 @@ static void on_hello_again(struct service *service)
 {
     struct rollout *rollout = service->self;
     outbox_forget_sent(&rollout->outbox);
+    rollout->held_said_ms = 0; /* at once */
     rollout->ask = true;
 }
 

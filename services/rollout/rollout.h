@@ -17,6 +17,8 @@
 #define ROLLOUT_POLICY_WAIT_MS 5000            /* for weights that a lease needs */
 #define ROLLOUT_ENV_SPARE_MS   3000            /* past the environment's own deadline */
 #define ROLLOUT_FLUSH_MS       20              /* ends and requests leave at most this often */
+#define ROLLOUT_HELD_MS        1000            /* between accounts of what is held */
+#define ROLLOUT_HELD_MOST      16384           /* tokens in one */
 #define ROLLOUT_HINT_OWN       "{environment}" /* in a lease's hint: the environment's own */
 #define ROLLOUT_CHECK_EVERY    500             /* episodes between comparisons with the learner */
 
@@ -81,6 +83,8 @@ struct rollout {
     uint64_t released_episodes[256], released_tokens[256];
     size_t released_count;
     bool ask;
+    uint64_t newest_token; /* greatest of this job's leases */
+    uint64_t held_said_ms;
     struct outbox outbox;
     struct rollout_counters counters;
     uint64_t since_check;

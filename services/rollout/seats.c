@@ -256,6 +256,8 @@ static err_t begin_hinted(struct seat *seat, struct span own)
 
 void seats_lease(struct rollout *rollout, const struct wire_lease *lease)
 {
+    if (lease->token <= rollout->newest_token) return; /* a repetition: tokens only grow, and a link keeps its order */
+    rollout->newest_token = lease->token;
     struct seat *old = find(rollout, lease->episode);
     if (old) leave(rollout, old); /* a newer grant of the same episode */
     struct seat *seat = free_seat(rollout);

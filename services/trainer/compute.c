@@ -1,11 +1,14 @@
 #include "services/trainer/compute.h"
 
+#include "services/common/run/crash.h"
+
 #include <stdio.h>
 
 /* The weights of now become a file that workers can pull. */
 static err_t publish(struct compute *c)
 {
     struct assignment *a = c->assignment;
+    crash_here(CRASH_update_computed);
     TRY(model_digest(a->trainee->model, &c->digest));
     const struct policy_file policy = {.config = a->trainee->model->config,
                                        .job = a->job,
@@ -17,6 +20,7 @@ static err_t publish(struct compute *c)
     char path[SHELF_PATH_BYTES];
     shelf_path(&a->shelf, a->lineage, a->trainee->version, path);
     TRY(shelf_write(path, &policy));
+    crash_here(CRASH_policy_written);
     c->published = true;
     return ERR_ok;
 }
@@ -63,6 +67,8 @@ static err_t run_update(struct compute *c)
 static err_t run_batch(struct compute *c)
 {
     struct intake *batch = c->assignment->batch;
+    crash_count(c->assignment->lineage, batch->update);
+    crash_here(CRASH_batch_taken);
     TRY(intake_decode(batch));
     return batch->kind == INTAKE_KIND_warmstart ? run_warmstart(c) : run_update(c);
 }
@@ -71,6 +77,8 @@ static err_t save(struct compute *c)
 {
     const struct assignment *a = c->assignment;
     struct checkpoint checkpoint;
+    crash_count(a->lineage, a->trainee->update);
+    crash_here(CRASH_checkpoint_begun);
     TRY(trainee_checkpoint(a->trainee, &checkpoint));
     checkpoint.job = a->job;
     checkpoint.lineage = a->lineage;
