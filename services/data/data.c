@@ -295,8 +295,8 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         policy_checkpoint(data, peer, message);
     else if (id == WIRE_job_failed)
         job_failed(data, message);
-    else if (id == WIRE_leases_held && data_peer(data, peer))
-        finish_held(data, data_peer(data, peer), message);
+    else if (id == WIRE_leases_held)
+        finish_held(data, peer, message);
     else if (id == WIRE_lease_request) {
         lease_request(data, peer, message);
     } else if (id == WIRE_batch_request) {

@@ -134,7 +134,7 @@ void finish_episodes(struct data *data, const char *peer, const struct wire_epis
 void finish_expired(struct data *data);
 void finish_worker(struct data *data, const char *identity, enum outcome outcome);
 /* Leases that a worker should have and has not never reached it: they end at once. */
-void finish_held(struct data *data, struct peer *worker, const struct wire_leases_held *held);
+void finish_held(struct data *data, const char *worker, const struct wire_leases_held *held);
 /* A decision row of this turn; inputs is JSON (NULL: ERR_memory). */
 err_t finish_decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
                     const char *inputs) MUST_USE;
@@ -187,6 +187,11 @@ void policy_published(struct data *data, const char *peer, const struct wire_pol
 void policy_checkpoint(struct data *data, const char *peer, const struct wire_checkpoint_committed *checkpoint);
 void policy_lag(struct data *data, const struct peer *worker);
 const struct wire_policy_wanted *policy_wanted(struct data *data);
+/* The weights just published are those of this evaluation. */
+void policy_take_weights(const struct plan *plan, struct evaluation *evaluation);
+/* Tells a worker where the weights of a pinned version are: it may have started, or begun a lineage, since they were
+ * published. */
+void policy_announce(struct data *data, const char *worker, int64_t version);
 /* evaluate.c */
 err_t evaluate_start(struct data *data, int64_t version) MUST_USE;
 err_t evaluate_close(struct data *data, struct evaluation *evaluation) MUST_USE;

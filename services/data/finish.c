@@ -373,10 +373,11 @@ static void count_on_the_way(const struct plan *plan, struct held *held)
     }
 }
 
-void finish_held(struct data *data, struct peer *worker, const struct wire_leases_held *message)
+void finish_held(struct data *data, const char *identity, const struct wire_leases_held *message)
 {
-    struct held held = {worker->identity, message->newest, data_now_ms(data), NULL, message->tokens.n, 0};
-    if (!data->plan || !data->plan->running || (uint64_t)data->plan->job != message->job) return;
+    struct held held = {identity, message->newest, data_now_ms(data), NULL, message->tokens.n, 0};
+    struct peer *worker = data_peer(data, identity);
+    if (!worker || !data->plan || !data->plan->running || (uint64_t)data->plan->job != message->job) return;
     held.tokens = arena_array(&data->arena, uint64_t, held.count + 1);
     if (!held.tokens) {
         data_fail(data, ERR_memory);

@@ -198,6 +198,11 @@ static err_t grant_to(struct data *data, struct peer *peer)
     if (count == 0) return ERR_ok;
     peer->demand -= count;
     peer->granted += count;
+    int64_t announced = -1;
+    for (size_t i = 0; i < count; i++) { /* evaluations are granted one after another */
+        if (leases[i].pin_version >= 0 && leases[i].pin_version != announced)
+            policy_announce(data, peer->identity, announced = leases[i].pin_version);
+    }
     struct wire_leases *message = arena_array(&data->arena, struct wire_leases, 1);
     if (message) *message = (struct wire_leases){(uint64_t)data->plan->job, leases, count};
     data_say(data, peer->identity, NULL, WIRE_leases, message);

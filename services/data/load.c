@@ -131,6 +131,19 @@ static void adopt_leases(struct data *data)
     }
 }
 
+static err_t load_weights(struct data *data, const struct plan *plan, struct evaluation *evaluation)
+{
+    struct store_policy row;
+    err_t err = store_policy_of_version(data->store, plan->job, evaluation->version, &data->arena, &row);
+    if (err == ERR_not_found) return ERR_ok;
+    TRY(err);
+    struct published *weights = &evaluation->weights;
+    *weights = (struct published){.lineage = row.lineage, .version = row.version};
+    (void)snprintf(weights->digest, sizeof weights->digest, "%s", row.digest);
+    (void)snprintf(weights->where, sizeof weights->where, "%s", row.where);
+    return ERR_ok;
+}
+
 static err_t load_evaluations(struct data *data, struct plan *plan)
 {
     struct store_open_evaluation *rows = NULL;
@@ -146,6 +159,7 @@ static err_t load_evaluations(struct data *data, struct plan *plan)
                                  .version = rows[i].version,
                                  .episodes = (size_t)rows[i].episodes};
         plan->evaluations = e;
+        TRY(load_weights(data, plan, e));
         TRY(store_evaluation_levels(data->store, plan->job, e->lineage, e->version, &data->arena, &levels, &n));
         for (size_t k = 0; k < n; k++) {
             e->done += (size_t)levels[k].done;

@@ -88,9 +88,17 @@ struct plan_task {
     struct store_score score; /* the newest that is known here; version -1: none */
 };
 
+/* Weights that workers can pull. */
+struct published {
+    int64_t lineage, version;
+    char digest[DIGEST_HEX_BYTES];
+    char where[1024];
+};
+
 struct evaluation {
     struct evaluation *next;
     int64_t lineage, version;
+    struct published weights; /* of this version, maybe by a lineage before or after its own */
     size_t episodes, open;
     size_t done, successes;
 };

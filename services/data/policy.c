@@ -30,6 +30,32 @@ const struct wire_policy_wanted *policy_wanted(struct data *data)
     return wanted;
 }
 
+void policy_take_weights(const struct plan *plan, struct evaluation *evaluation)
+{
+    struct published *weights = &evaluation->weights;
+    *weights = (struct published){.lineage = plan->lineage, .version = plan->published};
+    memcpy(weights->digest, plan->published_digest, sizeof weights->digest);
+    memcpy(weights->where, plan->published_where, sizeof weights->where);
+}
+
+void policy_announce(struct data *data, const char *worker, int64_t version)
+{
+    const struct evaluation *e = data->plan->evaluations;
+    while (e && e->version != version) e = e->next;
+    if (!e || !e->weights.where[0]) return;
+    const char *digest = arena_text(&data->arena, span_text(e->weights.digest));
+    const char *where = arena_text(&data->arena, span_text(e->weights.where));
+    struct wire_policy_wanted *wanted = arena_array(&data->arena, struct wire_policy_wanted, 1);
+    bool good = digest && where && wanted;
+    if (good)
+        *wanted = (struct wire_policy_wanted){.job = (uint64_t)data->plan->job,
+                                              .lineage = e->weights.lineage,
+                                              .version = version,
+                                              .digest = span_text(digest),
+                                              .where = span_text(where)};
+    data_say(data, worker, NULL, WIRE_policy_wanted, good ? wanted : NULL);
+}
+
 static void pin(uint64_t pinned[PINS], size_t *count, int64_t version)
 {
     for (size_t i = 0; i < *count; i++) {
@@ -80,6 +106,9 @@ static err_t publish(struct data *data, const struct wire_policy_published *publ
     plan->published = published->version;
     to_text(plan->published_digest, sizeof plan->published_digest, published->digest);
     to_text(plan->published_where, sizeof plan->published_where, published->where);
+    for (struct evaluation *e = plan->evaluations; e; e = e->next) {
+        if (e->version == plan->published) policy_take_weights(plan, e); /* a lineage begins at it */
+    }
     data_say(data, NULL, "rollout", WIRE_policy_wanted, policy_wanted(data));
     return is_evaluated(plan, published->version) ? evaluate_start(data, published->version) : ERR_ok;
 }

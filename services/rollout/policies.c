@@ -60,8 +60,7 @@ size_t policies_resident(const struct policies *policies)
 
 void policies_announce(struct policies *policies, int64_t lineage, int64_t version, struct span digest, struct span where)
 {
-    if (lineage < policies->lineage) return;
-    policies->lineage = lineage;
+    if (lineage > policies->lineage) policies->lineage = lineage;
     struct policy *place = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         struct policy *p = &policies->rows[i];
@@ -133,8 +132,11 @@ struct policy *policies_get(struct policies *policies, int64_t pin, int64_t leas
     struct policy *found = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         struct policy *p = &policies->rows[i];
-        if (!p->known || p->lineage != policies->lineage) continue;
-        if (pin >= 0 ? p->version == pin : p->version >= least && (!found || p->version > found->version)) found = p;
+        if (!p->known) continue;
+        bool fits = pin >= 0
+                        ? p->version == pin && (!found || p->lineage > found->lineage)
+                        : p->lineage == policies->lineage && p->version >= least && (!found || p->version > found->version);
+        if (fits) found = p;
     }
     if (!found) {
         (void)err_set(ERR_not_found, "policy version %lld is not announced", (long long)(pin >= 0 ? pin : least));

@@ -2,7 +2,8 @@
  *
  * The data manager announces versions; weights are mapped from where the trainer published them when an episode needs them,
  * and checked against their digest. At most POLICIES_RESIDENT are held; one that no episode uses and that is not the newest
- * goes first. A new lineage makes older ones unusable for new episodes. */
+ * goes first. A new lineage makes older ones unusable for new episodes, but for evaluations of versions from before its fork,
+ * which the data manager announces with their own lineage. */
 #ifndef PAL_ROLLOUT_SERVICE_POLICIES_H
 #define PAL_ROLLOUT_SERVICE_POLICIES_H
 
