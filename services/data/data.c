@@ -249,6 +249,21 @@ static void refuse_without_store(struct data *data, const char *peer, enum wire_
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering the gateway");
 }
 
+/* A question that comes twice is answered once: submitting again would make a second job. */
+static void from_gateway(struct data *data, const char *identity, enum wire_id id, const void *message)
+{
+    const struct wire_job_submit *submit = message;
+    const struct wire_job_command *command = message;
+    struct peer *peer = data_peer(data, identity);
+    uint64_t request = id == WIRE_job_submit ? submit->request : command->request;
+    if (peer && request <= peer->request) return;
+    if (peer) peer->request = request;
+    if (id == WIRE_job_submit)
+        jobs_submit(data, identity, submit);
+    else
+        jobs_command(data, identity, command);
+}
+
 static void job_failed(struct data *data, const struct wire_job_failed *failed)
 {
     struct plan *plan = data->plan;
@@ -281,10 +296,8 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         refuse_without_store(data, peer, id, message);
     else if (data->turn_err != ERR_ok)
         return; /* this turn is lost already */
-    else if (id == WIRE_job_submit)
-        jobs_submit(data, peer, message);
-    else if (id == WIRE_job_command)
-        jobs_command(data, peer, message);
+    else if (id == WIRE_job_submit || id == WIRE_job_command)
+        from_gateway(data, peer, id, message);
     else if (id == WIRE_episodes_done)
         finish_episodes(data, peer, message);
     else if (id == WIRE_update_done)

@@ -34,6 +34,7 @@ struct peer {
     bool in_step;     /* its count is known */
     bool waits;       /* trainer: a batch request is open */
     bool asked;       /* and was not looked up in the ledger yet */
+    uint64_t request; /* gateway: number of its newest submit or command; they only grow */
     int64_t wanted_lineage, wanted_update;
     int64_t lineage, version; /* policy served */
     char digest[DIGEST_HEX_BYTES];
@@ -195,6 +196,8 @@ void policy_announce(struct data *data, const char *worker, int64_t version);
 /* evaluate.c */
 err_t evaluate_start(struct data *data, int64_t version) MUST_USE;
 err_t evaluate_close(struct data *data, struct evaluation *evaluation) MUST_USE;
+/* remind.c: after a heartbeat */
+void remind(struct data *data, const struct peer *peer, const struct wire_heartbeat *beat);
 /* stall.c: the watchdog */
 struct stall {
     const char *stage; /* env | rollout | trainer | data */

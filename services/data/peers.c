@@ -126,6 +126,7 @@ void peers_heartbeat(struct data *data, const char *identity, const struct wire_
         to_text(peer->digest, sizeof peer->digest, beat->digest);
         take_counters(peer, beat, data_now_ms(data));
         if (strcmp(peer->service, "rollout") == 0) policy_lag(data, peer);
+        if (!ack.hello_again) remind(data, peer, beat);
     }
     err_t err = bus_send(data->bus, identity, WIRE_heartbeat_ack, &ack);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering a heartbeat");

@@ -101,7 +101,7 @@ static err_t publish(struct data *data, const struct wire_policy_published *publ
     TRY(data_begin(data));
     const struct store_policy row = {published->lineage, published->version, digest, where};
     TRY(store_policy_publish(data->store, plan->job, &row));
-    if (published->version < plan->published) return ERR_ok;
+    if (published->version <= plan->published) return ERR_ok; /* said before */
     stall_over(data);
     plan->published = published->version;
     to_text(plan->published_digest, sizeof plan->published_digest, published->digest);
@@ -153,6 +153,7 @@ void policy_checkpoint(struct data *data, const char *peer, const struct wire_ch
 {
     struct plan *plan = data->plan;
     if (!plan || (uint64_t)plan->job != checkpoint->job || checkpoint->lineage != plan->lineage) return;
+    if (checkpoint->update > plan->updates_done) return; /* its update_done was lost: both come again */
     err_t err = commit(data, checkpoint);
     if (err != ERR_ok) {
         data_fail(data, err);

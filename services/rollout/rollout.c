@@ -99,29 +99,12 @@ static void ask_for_leases(struct rollout *rollout)
     service_tell(rollout->service, WIRE_lease_request, &request);
 }
 
-/* The leases that are here, and room for more: whatever was lost on the way in either direction, data learns of it. */
-static void say_held(struct rollout *rollout)
-{
-    uint64_t *tokens = calloc(rollout->seat_count + rollout->outbox.count + 1, sizeof *tokens);
-    size_t n = 0;
-    rollout->held_said_ms = rollout_now_ms(rollout);
-    if (!tokens) return;
-    for (size_t i = 0; i < rollout->seat_count; i++) {
-        if (rollout->seats[i].state != SEAT_FREE) tokens[n++] = rollout->seats[i].token;
-    }
-    for (size_t i = 0; i < rollout->outbox.count; i++) tokens[n++] = rollout->outbox.ends[i].done.token;
-    struct wire_leases_held held = {rollout->job, rollout->counters.leases, rollout->newest_token, {tokens, n}};
-    if (n <= ROLLOUT_HELD_MOST) service_tell(rollout->service, WIRE_leases_held, &held);
-    free(tokens);
-    rollout->ask = true;
-}
-
 static void on_flush(uv_timer_t *timer)
 {
     struct rollout *rollout = timer->data;
     if (!rollout->job) return;
     flush_ends(rollout);
-    if (rollout_now_ms(rollout) - rollout->held_said_ms >= ROLLOUT_HELD_MS) say_held(rollout);
+    if (rollout_now_ms(rollout) - rollout->held_said_ms >= ROLLOUT_HELD_MS) again_say_held(rollout);
     ask_for_leases(rollout);
 }
 
@@ -255,6 +238,7 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     pulse_counter(pulse, "env_wait_ms", n->env_wait_ms);
     pulse_counter(pulse, "unacknowledged", (double)rollout->outbox.count);
     pulse_counter(pulse, "ends_resent", (double)rollout->outbox.resent);
+    pulse_counter(pulse, "calls_resent", (double)n->calls_resent);
     pulse_counter(pulse, "policies_resident", (double)policies_resident(&rollout->policies));
     pulse_counter(pulse, "policy_loads", (double)rollout->policies.loads);
     pulse_counter(pulse, "policy_load_failures", (double)rollout->policies.load_failures);

@@ -17,6 +17,7 @@
 #define ROLLOUT_POLICY_WAIT_MS 5000            /* for weights that a lease needs */
 #define ROLLOUT_ENV_SPARE_MS   3000            /* past the environment's own deadline */
 #define ROLLOUT_FLUSH_MS       20              /* ends and requests leave at most this often */
+#define ROLLOUT_AGAIN_MS       1500            /* a call to the cluster is sent again, the next time after twice as long */
 #define ROLLOUT_HELD_MS        1000            /* between accounts of what is held */
 #define ROLLOUT_HELD_MOST      16384           /* tokens in one */
 #define ROLLOUT_HINT_OWN       "{environment}" /* in a lease's hint: the environment's own */
@@ -38,14 +39,18 @@ struct seat {
     uint64_t started_ms, ends_ms; /* of the lease */
     uint64_t since_ms;            /* entered this state */
     uint64_t deadline_ms;         /* of this state */
-    struct policy *policy;        /* held while playing */
-    int32_t slot;                 /* of the decoder, -1 for none */
+    uint64_t again_ms;            /* when a call without an answer is sent again */
+    uint64_t again_wait_ms;
+    struct policy *policy; /* held while playing */
+    int32_t slot;          /* of the decoder, -1 for none */
     struct runner runner;
+    struct buf task;              /* owned: what `reset` borrows */
+    struct wire_reset_item reset; /* as it was sent */
     double engine_ms, env_ms;
 };
 
 struct rollout_counters {
-    uint64_t episodes, demonstrations, steps, prompt_tokens, action_tokens, leases, revoked, checked;
+    uint64_t episodes, demonstrations, steps, prompt_tokens, action_tokens, leases, revoked, checked, calls_resent;
     uint64_t failures[OUTCOME_COUNT];
     double engine_ms, idle_ms, env_wait_ms, logp_gap_max;
     uint64_t engine_steps;
@@ -99,7 +104,15 @@ void seats_revoke(struct rollout *rollout, uint64_t episode);
 void seats_env_lost(struct rollout *rollout); /* every episode under way lost its environment */
 void seats_sweep(struct rollout *rollout);    /* deadlines */
 void seats_end(struct rollout *rollout, struct seat *seat, enum outcome outcome, const char *error);
-void seats_flush(struct rollout *rollout); /* sends resets, actions, releases of this turn */
+void seats_flush(struct rollout *rollout);                           /* sends resets, actions, releases of this turn */
+void seats_reset(struct rollout *rollout, const struct seat *seat);  /* adds its reset to the vector */
+void seats_action(struct rollout *rollout, const struct seat *seat); /* and its action */
+/* again.c: what makes up for messages that were lost */
+void again_await(struct rollout *rollout, struct seat *seat); /* a call was sent */
+void again_look(struct rollout *rollout, struct seat *seat);  /* sends it again when it is time */
+/* Which leases and slots are held here: to data and to the environment cluster, so that both drop what was lost on the way.
+ */
+void again_say_held(struct rollout *rollout);
 /* play.c */
 /* after its runner moved, or could not */
 void play_follow(struct rollout *rollout, struct seat *seat, err_t err);

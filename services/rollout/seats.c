@@ -58,14 +58,26 @@ void seats_flush(struct rollout *rollout)
     flush_releases(rollout);
 }
 
-static void add_action(struct rollout *rollout, struct seat *seat)
+void seats_action(struct rollout *rollout, const struct seat *seat)
 {
     if (rollout->action_count == 1024) seats_flush(rollout); /* the message's maximum */
     rollout->actions[rollout->action_count++] = (struct wire_action_item){
         .episode = seat->episode, .token = seat->token, .step = seat->runner.steps, .action = buf_span(&seat->runner.action)};
+}
+
+void seats_reset(struct rollout *rollout, const struct seat *seat)
+{
+    if (rollout->reset_count == 1024) seats_flush(rollout);
+    rollout->resets[rollout->reset_count++] = seat->reset;
+}
+
+static void act(struct rollout *rollout, struct seat *seat)
+{
+    seats_action(rollout, seat);
     seat->state = SEAT_ENV;
     seat->since_ms = rollout_now_ms(rollout);
     seat->deadline_ms = env_deadline(rollout, seat);
+    again_await(rollout, seat);
 }
 
 static void release_env(struct rollout *rollout, const struct seat *seat)
@@ -172,7 +184,7 @@ static void follow(struct rollout *rollout, struct seat *seat)
     case RUNNER_RESET:
         return;
     case RUNNER_ACT:
-        add_action(rollout, seat);
+        act(rollout, seat);
         return;
     case RUNNER_FEED:
         if (seat->state != SEAT_PLAY) {
@@ -268,6 +280,7 @@ void seats_lease(struct rollout *rollout, const struct wire_lease *lease)
     }
     uint64_t now = rollout_now_ms(rollout);
     struct runner runner = seat->runner;
+    struct buf task = seat->task;
     *seat = (struct seat){.state = SEAT_ENV,
                           .episode = lease->episode,
                           .attempt = lease->attempt,
@@ -280,25 +293,29 @@ void seats_lease(struct rollout *rollout, const struct wire_lease *lease)
                           .ends_ms = now + lease->ttl_ms,
                           .since_ms = now,
                           .slot = -1,
-                          .runner = runner};
+                          .runner = runner,
+                          .task = task};
     rollout->used++;
-    err_t err = begin(rollout, seat, lease);
+    buf_clear(&seat->task);
+    err_t err = buf_append(&seat->task, lease->task_text.data, lease->task_text.size);
+    if (err == ERR_ok) err = begin(rollout, seat, lease);
     if (err != ERR_ok) {
         seats_end(rollout, seat, OUTCOME_engine_error, err_text());
         return;
     }
     seat->deadline_ms = env_deadline(rollout, seat) + (uint64_t)rollout->spec.environments[seat->environment].step_timeout_ms;
-    if (rollout->reset_count == 1024) seats_flush(rollout); /* the message's maximum */
-    rollout->resets[rollout->reset_count++] = (struct wire_reset_item){.episode = lease->episode,
-                                                                       .token = lease->token,
-                                                                       .environment = lease->environment,
-                                                                       .task_text = lease->task_text,
-                                                                       .episode_seed = lease->episode_seed,
-                                                                       .expert = seat->demonstration,
-                                                                       .hint = seat->hint[0] != 0,
-                                                                       .noise = lease->noise,
-                                                                       .noise_seed = lease->seed,
-                                                                       .ttl_ms = lease->ttl_ms};
+    seat->reset = (struct wire_reset_item){.episode = lease->episode,
+                                           .token = lease->token,
+                                           .environment = lease->environment,
+                                           .task_text = buf_span(&seat->task),
+                                           .episode_seed = lease->episode_seed,
+                                           .expert = seat->demonstration,
+                                           .hint = seat->hint[0] != 0,
+                                           .noise = lease->noise,
+                                           .noise_seed = lease->seed,
+                                           .ttl_ms = lease->ttl_ms};
+    seats_reset(rollout, seat);
+    again_await(rollout, seat);
 }
 
 void seats_observe(struct rollout *rollout, const struct wire_observation *observation)
@@ -359,6 +376,8 @@ void seats_sweep(struct rollout *rollout)
         } else if (seat->state == SEAT_ENV && now >= seat->deadline_ms) {
             release_env(rollout, seat);
             seats_end(rollout, seat, OUTCOME_env_timeout, "the environment cluster did not answer in time");
+        } else if (seat->state == SEAT_ENV) {
+            again_look(rollout, seat);
         } else if (seat->state == SEAT_PLAY && !seat->policy && now >= seat->deadline_ms) {
             bool there = policies_get(&rollout->policies, seat->pin_version, seat->min_version, &rollout->config) != NULL;
             release_env(rollout, seat);
@@ -402,6 +421,7 @@ void seats_close(struct rollout *rollout)
         struct seat *seat = &rollout->seats[i];
         if (seat->state != SEAT_FREE && rollout->env) release_env(rollout, seat);
         runner_fini(&seat->runner);
+        buf_fini(&seat->task);
     }
     if (rollout->env) flush_releases(rollout);
     free(rollout->seats);

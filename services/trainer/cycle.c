@@ -350,10 +350,12 @@ void cycle_tick(struct cycle *cycle)
     struct assignment *a = cycle->now;
     outbox_resend(&cycle->outbox, false);
     if (a && !a->dropped && now_ms(cycle) - a->told_ms >= CYCLE_ASK_MS) {
-        if (a->failed)
+        if (a->failed) {
             tell_failed(cycle, a);
-        else if (a->asked)
+        } else if (a->asked) { /* no answer may mean that the newest version was never heard of */
+            if (a->digest.hex[0]) tell_published(cycle, a);
             ask(cycle, a);
+        }
     }
     go(cycle);
 }

@@ -1,6 +1,6 @@
 /* LABELS: system
- * What a whole stack is after deaths at named places (services/common/run/crash.h): one history, nothing trained twice, the
- * weights that the ledger's batches give. */
+ * What a whole stack is after deaths at named places (services/common/run/crash.h), and where messages are lost
+ * (services/common/bus/faults.h): one history, nothing trained twice, the weights that the ledger's batches give. */
 #include "tests/support/stack.h"
 
 #include <check.h>
@@ -112,12 +112,40 @@ START_TEST(deaths_at_named_places_leave_one_history)
 }
 END_TEST
 
+/* every link loses, repeats and holds back messages */
+START_TEST(lost_repeated_and_late_messages_change_nothing)
+{
+    struct stack stack;
+    char state[32];
+    const char *sets[32] = {0};
+    size_t n = 0;
+    for (; SETS[n]; n++) sets[n] = SETS[n];
+    sets[n++] = "trainer.updates=10";
+    sets[n] = "evaluation.every=0";
+    stack_make(&stack);
+    ck_assert_int_eq(setenv("PAL_BUS_FAULTS", "drop=0.005,duplicate=0.05,delay=0.05,delay_ms=20,seed=7", 1), 0);
+    stack_up(&stack);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    stack_wait(&stack, job, 60, state);
+    ck_assert_str_eq(state, "succeeded");
+    json_t *status = stack_get(&stack, "/v1/status");
+    ck_assert_int_gt(json_integer_value(json_object_get(json_object_get(status, "data"), "bus_faults")), 0);
+    json_decref(status);
+    stack_verify(&stack, job);
+    ck_assert_double_eq(stack_metric(&stack, job, "groups_void"), 0);
+    const char *const replay[] = {"replay", "1", "--update", "10", NULL};
+    ck_assert_int_eq(stack_pal(&stack, NULL, replay), 0);
+    stack_remove(&stack);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("recovery");
     TCase *tcase = tcase_create("recovery");
     tcase_set_timeout(tcase, STACK_SLOW * 100);
     tcase_add_test(tcase, deaths_at_named_places_leave_one_history);
+    tcase_add_test(tcase, lost_repeated_and_late_messages_change_nothing);
     suite_add_tcase(suite, tcase);
     return stack_run(suite);
 }
