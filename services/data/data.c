@@ -108,7 +108,7 @@ static void reconnect(struct data *data)
     log_err(err_retry(err) || err == ERR_unavailable ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR, err, "the ledger");
     bool hopeless = err == ERR_conflict || err == ERR_stale || err == ERR_malformed;
     disconnect(data);
-    if (hopeless) service_quit(data->service, 1); /* a changed migration, a newer schema: people must look */
+    if (hopeless) service_quit(data->service, SERVICE_HOPELESS); /* a changed migration, a newer schema: people must look */
 }
 
 /* ---- a turn ---- */

@@ -20,6 +20,7 @@ struct data_peer {
     uv_timer_t deadline;
     pid_t pid;            /* of the service, 0: none */
     const char *crash_at; /* PAL_CRASH_AT of what is started next, or NULL */
+    const char *trace;    /* where strace writes its calls to the system that succeed, or NULL */
     uint64_t beats;
     uint64_t hellos;
     bool hello_again; /* what the next heartbeat is answered with; then false */

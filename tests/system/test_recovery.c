@@ -90,7 +90,7 @@ START_TEST(deaths_at_named_places_leave_one_history)
     ck_assert_int_eq(setenv("PAL_CRASH_AT", DEATHS, 1), 0);
     stack_up(&stack);
     int64_t job = stack_submit(&stack, "examples/adventure.json", SETS);
-    stack_wait(&stack, job, 60, state);
+    stack_wait(&stack, job, 180, state);
     ck_assert_str_eq(state, "succeeded");
     stack_verify(&stack, job);
     json_t *status = stack_get(&stack, "/v1/status");
@@ -126,7 +126,7 @@ START_TEST(lost_repeated_and_late_messages_change_nothing)
     ck_assert_int_eq(setenv("PAL_BUS_FAULTS", "drop=0.005,duplicate=0.05,delay=0.05,delay_ms=20,seed=7", 1), 0);
     stack_up(&stack);
     int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
-    stack_wait(&stack, job, 60, state);
+    stack_wait(&stack, job, 180, state);
     ck_assert_str_eq(state, "succeeded");
     json_t *status = stack_get(&stack, "/v1/status");
     ck_assert_int_gt(json_integer_value(json_object_get(json_object_get(status, "data"), "bus_faults")), 0);
@@ -143,7 +143,7 @@ int main(void)
 {
     Suite *suite = suite_create("recovery");
     TCase *tcase = tcase_create("recovery");
-    tcase_set_timeout(tcase, STACK_SLOW * 100);
+    tcase_set_timeout(tcase, STACK_SLOW * 250);
     tcase_add_test(tcase, deaths_at_named_places_leave_one_history);
     tcase_add_test(tcase, lost_repeated_and_late_messages_change_nothing);
     suite_add_tcase(suite, tcase);
