@@ -1,6 +1,6 @@
 /* bench_engine: how fast the embedded engine trains and plays, beside what this machine's products and memory allow.
  * --quick fewer figures, --cpu for a busy machine (bench/engine/engine.h), --only SHAPE (0.5M, 3M, 10M, 135M), --section
- * train|decode, --threads N; one JSON object at the end under --json. */
+ * train|decode|peer, --peer torch, --threads N; one JSON object at the end under --json. */
 #include "bench/engine/engine.h"
 #include "bench/support/rig.h"
 
@@ -11,7 +11,7 @@
 static const struct {
     const char *name;
     void (*run)(struct engine_bench *bench, const struct engine_shape *shape);
-} sections[] = {{"train", train_bench}, {"decode", decode_bench}};
+} sections[] = {{"train", train_bench}, {"decode", decode_bench}, {"peer", peer_bench}};
 
 int main(int argc, char **argv)
 {
@@ -21,7 +21,8 @@ int main(int argc, char **argv)
     bench.threads = (size_t)strtoul(rig_option(argc, argv, "--threads", "2"), NULL, 10);
     if (bench.threads < 1 || bench.threads > 64) rig_die("--threads", "1 to 64");
     engine_must(pool_new(&bench.pool, bench.threads));
-    rates_gemm(&bench);
+    if (rig_option(argc, argv, "--peer", NULL)) peer_open(&bench, rig_option(argc, argv, "--peer", NULL));
+    rates_open(&bench);
     struct engine_shape shape;
     for (size_t i = 0; shape_at(i, &shape); i++) {
         if (only && strcmp(only, shape.name) != 0) continue;
@@ -36,6 +37,7 @@ int main(int argc, char **argv)
         json_decref(all);
     }
     json_decref(bench.rows);
+    rates_close(&bench);
     pool_free(&bench.pool);
     return 0;
 }

@@ -42,12 +42,13 @@ static void fill(struct data *d)
     struct rng rng;
     rng_init(&rng, 1, 1);
     for (size_t i = 0; i < EPISODES; i++) {
-        uint32_t n = 45 + rng_below(&rng, 30), targets = 0;
+        uint32_t n = 45 + rng_below(&rng, 30), targets = 0, last = 0;
         for (uint32_t t = 0; t < n; t++) {
             d->token[i][t] = (int32_t)(1 + rng_below(&rng, VOCAB - 1));
             d->target[i][t] = t % 12 >= 8;
             d->logp[i][t] = d->target[i][t] ? -5.6f : 0;
             targets += d->target[i][t];
+            if (d->target[i][t]) last = t + 1;
         }
         d->episodes[i] = (struct episode){.id = i,
                                           .group = i / 8,
@@ -58,9 +59,10 @@ static void fill(struct data *d)
                                           .token = d->token[i],
                                           .target = d->target[i],
                                           .logp = d->logp[i],
+                                          .turns = 1,
                                           .advantage = rng_normal(&rng)};
         d->norm_tokens += targets;
-        d->tokens += episode_trimmed(&d->episodes[i]);
+        d->tokens += last;
     }
 }
 
@@ -82,9 +84,13 @@ static void run_raw(void *ctx, size_t index, size_t worker)
 /* seconds of forward and backward alone */
 static double measure_raw(struct trainee *trainee, const struct data *d, size_t tokens_per_microbatch, struct pool *pool)
 {
-    struct packing_episode chosen[EPISODES];
-    for (size_t i = 0; i < EPISODES; i++) chosen[i] = (struct packing_episode){.episode = &d->episodes[i], .weight = 1e-4};
-    const struct packing_options options = {-1, tokens_per_microbatch, pool_threads(pool), 1};
+    struct lesson lessons[EPISODES], *chosen[EPISODES];
+    for (size_t i = 0; i < EPISODES; i++) {
+        must(lesson_make(&lessons[i], &d->episodes[i], &trainee->arena));
+        chosen[i] = &lessons[i];
+    }
+    const struct packing_options options = {
+        .version = -1, .tokens_per_microbatch = tokens_per_microbatch, .workers = pool_threads(pool), .temperature = 1};
     struct raw raw = {.trainee = trainee};
     must(packing_make(chosen, EPISODES, &options, &trainee->arena, &raw.packing));
     for (size_t b = 0; b < raw.packing.count; b++) {
@@ -113,7 +119,8 @@ static double measure_update(struct trainee *trainee, const struct data *d, size
         .schedule = {.kind = SCHEDULE_constant, .peak = 1e-5}};
     double best = 1e9;
     for (int i = 0; i < ROUNDS; i++) {
-        const struct update_batch batch = {trainee->update + 1, d->episodes, EPISODES, d->norm_tokens};
+        const struct update_batch batch = {
+            .update = trainee->update + 1, .episodes = d->episodes, .count = EPISODES, .norm_tokens = d->norm_tokens};
         enum update_outcome outcome;
         struct diagnostics figures;
         double start = now();

@@ -5,7 +5,11 @@ ALTER TABLE task
     ADD COLUMN parent bigint,                         -- generated tasks: the failed task it was made from
     ADD COLUMN phase  integer NOT NULL DEFAULT 0,     -- WebRL: the first phase it may be drawn in
     ADD FOREIGN KEY (job, parent) REFERENCES task (job, id),
-    ADD CHECK ((source = 'mutate') = (parent IS NOT NULL));
+    ADD CHECK ((source = 'mutate') = (parent IS NOT NULL)),
+    DROP CONSTRAINT task_state_check,
+    -- candidate: generated, not scored yet; refused: by the critic
+    ADD CONSTRAINT task_state_check CHECK (state IN ('active', 'quarantined', 'candidate', 'refused')),
+    ADD CHECK (state IN ('active', 'quarantined') OR source = 'mutate');
 
 ALTER TABLE episode_group
     DROP CONSTRAINT episode_group_source_check,

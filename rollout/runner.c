@@ -187,7 +187,8 @@ static err_t finish_action(struct runner *runner, enum tokenizer_end ended)
         while (size > 0 && (text.data[size] & 0xc0) == 0x80) size--;
     }
     buf_clear(&runner->action);
-    TRY(buf_append(&runner->action, text.data, size));
+    for (size_t i = 0; i < size; i++) /* a zero byte is a token like others, but no text that could be sent */
+        TRY(text.data[i] ? buf_append(&runner->action, text.data + i, 1) : buf_text(&runner->action, "?"));
     runner->state = RUNNER_ACT;
     return ERR_ok;
 }

@@ -1,18 +1,20 @@
 /* A checkpoint as a file: all that training needs to go on as if it had never stopped.
  *
- * 512 bytes of header (magic "PALCKPNT", format, names, positions, config, digest), then the sections weights, m, v and, when
- * the job holds its policy near a reference, the reference's weights: `count` fp32 each, each beginning 64-byte aligned, zero
- * bytes between. Saving, loading and going on gives the same bits as never having stopped (same number of threads). Where
- * the learning-rate schedule stands is `update`: the rate of update u depends on u only. Format 2; little-endian. */
+ * 512 bytes of header (magic "PALCKPNT", format, names, positions, config, digest), then the sections weights, m, v and,
+ * where the job has them, the reference's weights, the value head's weights, m and v, and the outcome reward model's weights:
+ * fp32, each section beginning 64-byte aligned, zero bytes between. Saving, loading and going on gives the same bits as never
+ * having stopped (same number of threads). Where the learning-rate schedule stands is `update`: the rate of update u depends
+ * on u only. Format 2, which differs from 1 by rope scaling, value head, phase and outcome reward model; both are read.
+ * Little-endian. */
 #ifndef PAL_TRAINER_CHECKPOINT_H
 #define PAL_TRAINER_CHECKPOINT_H
 
 #include "trainer/model/model.h"
 
-#define CHECKPOINT_FORMAT       2
 #define CHECKPOINT_HEADER_BYTES 512
 #define CHECKPOINT_ALIGN        64
-#define CHECKPOINT_SPANS        9 /* header, four sections, what aligns them */
+#define CHECKPOINT_SECTIONS     8
+#define CHECKPOINT_SPANS        (2 * CHECKPOINT_SECTIONS) /* header, sections, what aligns them */
 
 struct checkpoint {
     struct model_config config;
@@ -30,10 +32,26 @@ struct checkpoint {
     const float *m;         /* [count] AdamW's first moment */
     const float *v;         /* [count] AdamW's second moment */
     const float *reference; /* [count], or NULL when there is none */
+    size_t value_units;     /* 0: no value head */
+    uint64_t value_step;    /* its AdamW's t */
+    const float *value;     /* [value_head_parameters], and so are its moments; NULL when there is none */
+    const float *value_m;
+    const float *value_v;
+    int64_t phase;       /* phases ended */
+    int64_t orm_version; /* phases at whose end the outcome reward model learned */
+    const float *orm;    /* [count], or NULL when there is none */
+};
+
+/* What a checkpoint holds beside weights, m and v. */
+struct checkpoint_parts {
+    bool reference;
+    size_t value_units;
+    bool orm;
 };
 
 /* Size of the whole file. */
-size_t checkpoint_bytes(const struct model_config *config, bool with_reference);
+size_t checkpoint_bytes(const struct model_config *config, const struct checkpoint_parts *parts);
+struct checkpoint_parts checkpoint_parts(const struct checkpoint *checkpoint);
 
 /* The file as spans to be written (and hashed) one after another: header holds CHECKPOINT_HEADER_BYTES and outlives them, as
  * do the sections. count follows from config. */

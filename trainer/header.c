@@ -88,7 +88,7 @@ static err_t get_rope_scaling(struct header_reader *reader, struct rope_scaling 
     return ERR_ok;
 }
 
-err_t header_get_config(struct header_reader *reader, struct model_config *ret)
+err_t header_get_config(struct header_reader *reader, uint32_t format, struct model_config *ret)
 {
     struct model_config c = {0};
     int32_t *const sizes[] = {&c.vocab,    &c.vocab_padded, &c.layers, &c.width,        &c.heads,
@@ -96,12 +96,20 @@ err_t header_get_config(struct header_reader *reader, struct model_config *ret)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) memcpy(sizes[i], header_get(reader, 4), 4);
     memcpy(&c.rope_theta, header_get(reader, 4), 4);
     memcpy(&c.rms_eps, header_get(reader, 4), 4);
-    TRY(get_rope_scaling(reader, &c.rope_scaling));
+    if (format > 1) TRY(get_rope_scaling(reader, &c.rope_scaling));
     uint32_t flags = header_get_u32(reader);
     if (flags > 3) return err_set(ERR_malformed, "model flags %#x: only bits 0 and 1 have a meaning", flags);
     c.qkv_bias = (flags & 1) != 0;
     c.tied = (flags & 2) != 0;
     if (model_config_check(&c) != ERR_ok) return err_prefix(ERR_malformed, "model config");
     *ret = c;
+    return ERR_ok;
+}
+
+err_t header_get_end(struct header_reader *reader)
+{
+    for (size_t i = reader->at; i < reader->size; i++) {
+        if (reader->bytes[i] != 0) return err_set(ERR_malformed, "header byte %zu is not 0", i);
+    }
     return ERR_ok;
 }

@@ -9,6 +9,7 @@
 #include "trainer/model/model.h"
 
 #define HEADER_CONFIG_BYTES 68 /* of a model_config */
+#define HEADER_FORMAT       2  /* of both kinds of files */
 
 struct header_writer {
     uint8_t *bytes;
@@ -33,7 +34,9 @@ uint32_t header_get_u32(struct header_reader *reader);
 uint64_t header_get_u64(struct header_reader *reader);
 /* ERR_malformed when it is not 64 lower-case hex digits. */
 err_t header_get_digest(struct header_reader *reader, struct digest *ret) MUST_USE;
-/* ERR_malformed, with the sentence of model_config_check, when the config is none. */
-err_t header_get_config(struct header_reader *reader, struct model_config *ret) MUST_USE;
+/* ERR_malformed, with the sentence of model_config_check, when the config is none. Files of format 1 know no rope scaling. */
+err_t header_get_config(struct header_reader *reader, uint32_t format, struct model_config *ret) MUST_USE;
+/* ERR_malformed when anything but zero bytes is left. */
+err_t header_get_end(struct header_reader *reader) MUST_USE;
 
 #endif

@@ -1,7 +1,10 @@
 #include "trainer/loss.h"
 
 #include "trainer/loss_grpo.h"
+#include "trainer/loss_gspo.h"
 #include "trainer/loss_imitation.h"
+#include "trainer/loss_ppo.h"
+#include "trainer/loss_webrl.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -55,6 +58,18 @@ err_t loss_find(const char *name, enum loss_kind *ret)
     return err_set(ERR_not_found, "loss \"%.40s\": there are%s", name, known);
 }
 
+static err_t check_guide(const struct loss_guide *g)
+{
+    if (g->shaping == LOSS_SHAPING_constant && !(g->gamma > 0 && isfinite(g->gamma)))
+        return err_set(ERR_invalid, "guide gamma: %g is not above 0", g->gamma);
+    if (g->shaping == LOSS_SHAPING_quantile && !(g->quantile >= 0 && g->quantile <= 1))
+        return err_set(ERR_invalid, "guide quantile: %g is not in [0, 1]", g->quantile);
+    if (g->shaping == LOSS_SHAPING_power && !(g->power > 0 && g->power <= 1))
+        return err_set(ERR_invalid, "guide power: %g is not in (0, 1]", g->power);
+    if (!(g->clip >= 0)) return err_set(ERR_invalid, "guide clip: %g is below 0", g->clip);
+    return ERR_ok;
+}
+
 err_t loss_terms_check(const struct loss_terms *t)
 {
     if (!(t->clip_low >= 0 && t->clip_low <= 1)) return err_set(ERR_invalid, "clip low: %g is not in [0, 1]", t->clip_low);
@@ -65,16 +80,20 @@ err_t loss_terms_check(const struct loss_terms *t)
     if (!(t->cap > 0)) return err_set(ERR_invalid, "importance cap: %g is not above 0", t->cap);
     if (!(t->entropy >= 0)) return err_set(ERR_invalid, "entropy: coefficient %g is below 0", t->entropy);
     if (!(t->kl >= 0)) return err_set(ERR_invalid, "kl: coefficient %g is below 0", t->kl);
-    return ERR_ok;
+    if (!(t->regression.beta >= 0) || !isfinite(t->regression.beta))
+        return err_set(ERR_invalid, "beta: %g is below 0", t->regression.beta);
+    return check_guide(&t->guide);
 }
 
-double loss_weight(enum loss_aggregation aggregation, double norm_tokens, double sequences, double own_targets)
+double loss_weight(enum loss_aggregation aggregation, const struct loss_norm *norm, double own_tokens, double own_turn)
 {
     switch (aggregation) {
     case LOSS_AGGREGATION_token_mean:
-        return 1.0 / norm_tokens;
+        return 1.0 / norm->tokens;
     case LOSS_AGGREGATION_seq_mean:
-        return 1.0 / (sequences * own_targets);
+        return 1.0 / (norm->sequences * own_tokens);
+    case LOSS_AGGREGATION_step_mean:
+        return 1.0 / (norm->turns * own_turn);
     }
     return 0;
 }
@@ -84,6 +103,7 @@ void loss_sums_add(struct loss_sums *sums, const struct loss_sums *more)
     sums->loss += more->loss;
     sums->targets += more->targets;
     sums->clipped += more->clipped;
+    sums->plain += more->plain;
     sums->ratio += more->ratio;
     sums->entropy += more->entropy;
     sums->reference += more->reference;
@@ -93,6 +113,11 @@ void loss_sums_add(struct loss_sums *sums, const struct loss_sums *more)
     sums->rho += more->rho;
     sums->rho_square += more->rho_square;
     sums->behave_kl += more->behave_kl;
+    sums->hinted += more->hinted;
+    sums->hint_log_ratio += more->hint_log_ratio;
+    sums->hint_weight += more->hint_weight;
+    sums->hint_sequences += more->hint_sequences;
+    sums->hint_gamma += more->hint_gamma;
     sums->own += more->own;
     if (!(sums->own_gap >= more->own_gap)) sums->own_gap = more->own_gap;
     for (size_t i = 0; i < LOSS_GAP_BUCKETS; i++) sums->gap[i] += more->gap[i];

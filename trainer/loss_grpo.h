@@ -2,15 +2,13 @@
  * (Shao et al. 2024), asymmetric clip (DAPO, Yu et al. 2025, eq. 8), dual clip (Ye et al. 2020, eq. 4), and truncated
  * importance weights for behaviour that differs from the learner's (DART, arXiv 2509.23866; ALGORITHMS B 1.8f).
  *
- * For a target with log-probs theta, prox, behave, reference, entropy H, advantage A and weight g:
+ * For a target with log-probs theta, prox, behave, reference, entropy H, advantage A, weight g and importance weight w
+ * (loss_parts.h):
  *     ratio = exp(theta - prox)                         theta/behave with terms.behave_ratio
- *     rho   = exp(prox - behave)
- *     w     = 1 (off, behave_ratio, or nothing was recorded) | min(rho, cap) (tis) | the same, 0 outside [1/2, 2] (masked)
  *     s     = min(ratio A, clip(ratio, 1 - low, 1 + high) A);  if dual_clip and A < 0: s = max(s, dual_clip A)
- *     k3    = exp(reference - theta) - (reference - theta) - 1          (Schulman 2020, "Approximating KL divergence")
  *     L    += g (-w s - entropy H + kl k3)
- * w, prox and rho carry no gradient. A target masked by `masked` takes no part at all, but stays in the denominator.
- * Log-ratios are clamped to +-LOSS_LOG_RATIO_MAX; where the clamp holds the derivative is 0. */
+ * w and prox carry no gradient. A target masked by `masked` takes no part at all, but stays in the denominator. Hinted
+ * sequences are loss_guide's. */
 #ifndef PAL_TRAINER_LOSS_GRPO_H
 #define PAL_TRAINER_LOSS_GRPO_H
 

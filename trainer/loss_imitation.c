@@ -9,6 +9,5 @@ void loss_imitation(const struct loss_terms *terms, const struct loss_batch *bat
         sums->entropy += (double)batch->entropy[i];
         sums->loss -= (double)batch->weight[i] * (double)batch->theta[i];
         grad->dlogp[i] = -batch->weight[i];
-        grad->dentropy[i] = 0;
     }
 }

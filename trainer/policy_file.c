@@ -4,17 +4,28 @@
 
 static const char MAGIC[8] = {'P', 'A', 'L', 'P', 'O', 'L', 'C', 'Y'};
 
-size_t policy_file_bytes(const struct model_config *config)
+static const uint8_t ZEROS[POLICY_FILE_ALIGN];
+
+/* Zero bytes between the weights and the value head. */
+static size_t padding(const struct model_config *config)
 {
-    return POLICY_FILE_HEADER_BYTES + model_parameters(config) * sizeof(float);
+    size_t bytes = model_parameters(config) * sizeof(float);
+    return (POLICY_FILE_ALIGN - bytes % POLICY_FILE_ALIGN) % POLICY_FILE_ALIGN;
 }
 
-void policy_file_header(const struct policy_file *file, uint8_t ret[POLICY_FILE_HEADER_BYTES])
+size_t policy_file_bytes(const struct model_config *config, size_t value_units)
 {
-    memset(ret, 0, POLICY_FILE_HEADER_BYTES);
-    struct header_writer w = {ret, POLICY_FILE_HEADER_BYTES, 0};
+    size_t bytes = POLICY_FILE_HEADER_BYTES + model_parameters(config) * sizeof(float);
+    if (value_units == 0) return bytes;
+    return bytes + padding(config) + value_head_parameters((size_t)config->width, value_units) * sizeof(float);
+}
+
+static void write_header(const struct policy_file *file, uint8_t *header)
+{
+    memset(header, 0, POLICY_FILE_HEADER_BYTES);
+    struct header_writer w = {header, POLICY_FILE_HEADER_BYTES, 0};
     header_put(&w, MAGIC, sizeof MAGIC);
-    header_put_u32(&w, POLICY_FILE_FORMAT);
+    header_put_u32(&w, HEADER_FORMAT);
     header_put_u32(&w, POLICY_FILE_HEADER_BYTES);
     header_put_u64(&w, model_parameters(&file->config));
     header_put_u64(&w, file->job);
@@ -22,6 +33,23 @@ void policy_file_header(const struct policy_file *file, uint8_t ret[POLICY_FILE_
     header_put_u64(&w, (uint64_t)file->version);
     header_put_config(&w, &file->config);
     header_put_digest(&w, &file->digest);
+    header_put_u32(&w, (uint32_t)file->role);
+    header_put_u32(&w, (uint32_t)file->value_units);
+    if (file->value_units > 0) header_put_digest(&w, &file->value_digest);
+}
+
+void policy_file_encode(const struct policy_file *file, uint8_t header[POLICY_FILE_HEADER_BYTES],
+                        struct span ret[POLICY_FILE_SPANS], size_t *ret_count)
+{
+    size_t n = 0;
+    write_header(file, header);
+    ret[n++] = span_of(header, POLICY_FILE_HEADER_BYTES);
+    ret[n++] = span_of(file->weights, model_parameters(&file->config) * sizeof(float));
+    if (file->value_units > 0) {
+        if (padding(&file->config) > 0) ret[n++] = span_of(ZEROS, padding(&file->config));
+        ret[n++] = span_of(file->value, value_head_parameters((size_t)file->config.width, file->value_units) * sizeof(float));
+    }
+    *ret_count = n;
 }
 
 static err_t check_frame(struct span bytes)
@@ -34,15 +62,27 @@ static err_t check_frame(struct span bytes)
     return ERR_ok;
 }
 
+/* What format 2 added. */
+static err_t read_roles(struct header_reader *r, struct policy_file *ret)
+{
+    uint32_t role = header_get_u32(r), units = header_get_u32(r);
+    if (role > POLICY_FILE_orm) return err_set(ERR_malformed, "role %u: 0 to %d have a meaning", role, POLICY_FILE_orm);
+    if (units > VALUE_HEAD_UNITS_MOST)
+        return err_set(ERR_malformed, "a value head of %u units; at most %d", units, VALUE_HEAD_UNITS_MOST);
+    ret->role = (enum policy_file_role)role;
+    ret->value_units = units;
+    return units > 0 ? header_get_digest(r, &ret->value_digest) : ERR_ok;
+}
+
 static err_t read_header(struct header_reader *r, struct policy_file *ret, uint64_t *ret_count)
 {
     if (memcmp(header_get(r, sizeof MAGIC), MAGIC, sizeof MAGIC) != 0)
         return err_set(ERR_malformed, "not a policy file: bad magic");
     uint32_t format = header_get_u32(r), header_bytes = header_get_u32(r);
-    if (format != POLICY_FILE_FORMAT)
-        return err_set(ERR_malformed, "policy file format %u; this build reads %d", format, POLICY_FILE_FORMAT);
+    if (format < 1 || format > HEADER_FORMAT)
+        return err_set(ERR_malformed, "policy file format %u; this build reads 1 to %d", format, HEADER_FORMAT);
     if (header_bytes != POLICY_FILE_HEADER_BYTES)
-        return err_set(ERR_malformed, "a policy header of %u bytes; format %d has %d", header_bytes, POLICY_FILE_FORMAT,
+        return err_set(ERR_malformed, "a policy header of %u bytes; format %u has %d", header_bytes, format,
                        POLICY_FILE_HEADER_BYTES);
     *ret_count = header_get_u64(r);
     ret->job = header_get_u64(r);
@@ -51,27 +91,29 @@ static err_t read_header(struct header_reader *r, struct policy_file *ret, uint6
     if (ret->lineage < 0 || ret->version < 0)
         return err_set(ERR_malformed, "lineage %ld, version %ld: neither may be below 0", (long)ret->lineage,
                        (long)ret->version);
-    TRY(header_get_config(r, &ret->config));
-    return header_get_digest(r, &ret->digest);
+    TRY(header_get_config(r, format, &ret->config));
+    TRY(header_get_digest(r, &ret->digest));
+    if (format > 1) TRY(read_roles(r, ret));
+    return header_get_end(r);
 }
 
 err_t policy_file_open(struct span bytes, struct policy_file *ret)
 {
     TRY(check_frame(bytes));
-    struct policy_file file = {0};
+    struct policy_file file = {.role = POLICY_FILE_policy};
     struct header_reader r = {bytes.data, POLICY_FILE_HEADER_BYTES, 0};
     uint64_t count = 0;
     TRY(read_header(&r, &file, &count));
     file.count = model_parameters(&file.config);
     if (count != file.count)
         return err_set(ERR_malformed, "%lu weights; the config has %zu", (unsigned long)count, file.count);
-    for (size_t i = r.at; i < POLICY_FILE_HEADER_BYTES; i++) {
-        if (bytes.data[i] != 0) return err_set(ERR_malformed, "header byte %zu is not 0", i);
-    }
-    if (bytes.size != policy_file_bytes(&file.config))
+    if (bytes.size != policy_file_bytes(&file.config, file.value_units))
         return err_set(ERR_malformed, "a policy file of %zu bytes; its config makes %zu", bytes.size,
-                       policy_file_bytes(&file.config));
-    file.weights = (const float *)(const void *)(bytes.data + POLICY_FILE_HEADER_BYTES);
+                       policy_file_bytes(&file.config, file.value_units));
+    const uint8_t *weights = bytes.data + POLICY_FILE_HEADER_BYTES;
+    file.weights = (const float *)(const void *)weights;
+    if (file.value_units > 0)
+        file.value = (const float *)(const void *)(weights + file.count * sizeof(float) + padding(&file.config));
     *ret = file;
     return ERR_ok;
 }
@@ -88,5 +130,22 @@ err_t policy_file_model(const struct policy_file *file, struct model **ret)
                        (long)file->version, digest.hex, file->digest.hex);
     *ret = model;
     model = NULL;
+    return ERR_ok;
+}
+
+err_t policy_file_value(const struct policy_file *file, struct value_head **ret)
+{
+    if (file->value_units == 0)
+        return err_set(ERR_not_found, "version %ld was published without a value head", (long)file->version);
+    AUTO_PTR(value_head) head = NULL;
+    size_t width = (size_t)file->config.width;
+    TRY(value_head_wrap(&head, width, file->value_units, file->value, value_head_parameters(width, file->value_units)));
+    struct digest digest;
+    TRY(value_head_digest(head, &digest));
+    if (strcmp(digest.hex, file->value_digest.hex) != 0)
+        return err_set(ERR_malformed, "the value head of version %ld has digest %.12s..., its header says %.12s...",
+                       (long)file->version, digest.hex, file->value_digest.hex);
+    *ret = head;
+    head = NULL;
     return ERR_ok;
 }

@@ -14,7 +14,9 @@ static err_t build(struct trainee *t, const struct trainee_config *config)
     TRY(adamw_new_model(&t->kept_adamw, &config->adamw, &config->model));
     TRY(learner_new(&t->learner, &config->model, pool_threads(t->pool), config->max_tokens, LEARNER_KIND_gradient));
     rng_init(&t->rng, config->seed, RNG_STREAM);
-    return ERR_ok;
+    if (config->value.units == 0) return ERR_ok;
+    return value_new(&t->value, &config->value, &config->adamw, (size_t)config->model.width, pool_threads(t->pool),
+                     config->max_tokens, config->seed);
 }
 
 static err_t make(struct trainee **ret, const struct trainee_config *config, struct pool *pool)
@@ -37,7 +39,7 @@ err_t trainee_new(struct trainee **ret, const struct trainee_config *config, str
     struct trainee *t = NULL;
     TRY(make(&t, config, pool));
     BUG_IF(!t);
-    model_init(t->model, config->seed);
+    if (!config->blank) model_init(t->model, config->seed);
     *ret = t;
     return ERR_ok;
 }
@@ -49,6 +51,17 @@ static err_t fill(struct trainee *t, const struct checkpoint *c)
         TRY(model_new(&t->reference, &c->config));
         memcpy(t->reference->weights, c->reference, bytes);
     }
+    if (c->orm) {
+        TRY(model_new(&t->orm, &c->config));
+        memcpy(t->orm->weights, c->orm, bytes);
+    }
+    if (t->value) {
+        size_t value_bytes = t->value->head->count * sizeof(float);
+        memcpy(t->value->head->weights, c->value, value_bytes);
+        memcpy(t->value->adamw->m, c->value_m, value_bytes);
+        memcpy(t->value->adamw->v, c->value_v, value_bytes);
+        t->value->adamw->step = c->value_step;
+    }
     memcpy(t->model->weights, c->weights, bytes);
     memcpy(t->adamw->m, c->m, bytes);
     memcpy(t->adamw->v, c->v, bytes);
@@ -57,6 +70,8 @@ static err_t fill(struct trainee *t, const struct checkpoint *c)
     t->version = c->version;
     t->update = c->update;
     t->bad_updates = c->bad_updates;
+    t->phase = c->phase;
+    t->orm_version = c->orm_version;
     return ERR_ok;
 }
 
@@ -69,6 +84,9 @@ err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, 
     if (checkpoint->seed != config->seed)
         return err_set(ERR_conflict, "the checkpoint's seed %lu is not the job's %lu", (unsigned long)checkpoint->seed,
                        (unsigned long)config->seed);
+    if (checkpoint->value_units != config->value.units)
+        return err_set(ERR_conflict, "the checkpoint's value head has %zu units, the job's %zu", checkpoint->value_units,
+                       config->value.units);
     struct trainee *t = NULL;
     TRY(make(&t, config, pool));
     BUG_IF(!t);
@@ -88,6 +106,8 @@ void trainee_free(struct trainee **trainee)
     model_free(&t->model);
     model_free(&t->reference);
     model_free(&t->kept_model);
+    model_free(&t->orm);
+    value_free(&t->value);
     adamw_free(&t->adamw);
     adamw_free(&t->kept_adamw);
     learner_free(&t->learner);
@@ -95,30 +115,51 @@ void trainee_free(struct trainee **trainee)
     free(t);
 }
 
+static err_t copy_to(struct model **to, const struct model *from)
+{
+    if (!*to) TRY(model_new(to, &from->config));
+    memcpy((*to)->weights, from->weights, from->count * sizeof(float));
+    return ERR_ok;
+}
+
 err_t trainee_set_reference(struct trainee *trainee)
 {
-    if (!trainee->reference) TRY(model_new(&trainee->reference, &trainee->model->config));
-    memcpy(trainee->reference->weights, trainee->model->weights, trainee->model->count * sizeof(float));
-    return ERR_ok;
+    return copy_to(&trainee->reference, trainee->model);
+}
+
+err_t trainee_set_orm(struct trainee *trainee)
+{
+    return copy_to(&trainee->orm, trainee->model);
 }
 
 err_t trainee_checkpoint(const struct trainee *t, struct checkpoint *ret)
 {
     struct digest digest;
     TRY(model_digest(t->model, &digest));
-    *ret = (struct checkpoint){.config = t->model->config,
-                               .version = t->version,
-                               .update = t->update,
-                               .seed = t->seed,
-                               .bad_updates = t->bad_updates,
-                               .optimizer_step = t->adamw->step,
-                               .rng = t->rng,
-                               .digest = digest,
-                               .count = t->model->count,
-                               .weights = t->model->weights,
-                               .m = t->adamw->m,
-                               .v = t->adamw->v,
-                               .reference = t->reference ? t->reference->weights : NULL};
+    struct checkpoint c = {.config = t->model->config,
+                           .version = t->version,
+                           .update = t->update,
+                           .seed = t->seed,
+                           .bad_updates = t->bad_updates,
+                           .optimizer_step = t->adamw->step,
+                           .rng = t->rng,
+                           .digest = digest,
+                           .count = t->model->count,
+                           .weights = t->model->weights,
+                           .m = t->adamw->m,
+                           .v = t->adamw->v,
+                           .reference = t->reference ? t->reference->weights : NULL,
+                           .phase = t->phase,
+                           .orm_version = t->orm_version,
+                           .orm = t->orm ? t->orm->weights : NULL};
+    if (t->value) {
+        c.value_units = t->value->head->units;
+        c.value_step = t->value->adamw->step;
+        c.value = t->value->head->weights;
+        c.value_m = t->value->adamw->m;
+        c.value_v = t->value->adamw->v;
+    }
+    *ret = c;
     return ERR_ok;
 }
 
@@ -135,11 +176,13 @@ static void copy_state(struct model *model, struct adamw *adamw, const struct mo
 void trainee_keep(struct trainee *t)
 {
     copy_state(t->kept_model, t->kept_adamw, t->model, t->adamw);
+    if (t->value) value_keep(t->value);
 }
 
 void trainee_restore(struct trainee *t)
 {
     copy_state(t->model, t->adamw, t->kept_model, t->kept_adamw);
+    if (t->value) value_restore(t->value);
 }
 
 bool trainee_finite(const struct trainee *trainee)

@@ -1,8 +1,9 @@
 /* The trainee: a policy while it is trained, with all that its next update depends on.
  *
- * Weights, optimizer, random state, reference weights and the count of updates; a checkpoint is exactly this. Updates
- * (update.h) and the warm start (warmstart.h) work on it; between their calls weights and optimizer always belong together
- * and are finite. Compute threads are the pool that was passed in; nothing here is thread-safe. */
+ * Weights, optimizer, random state, reference weights, value head, outcome reward model and the count of updates; a
+ * checkpoint is exactly this. Updates (update.h), the warm start (warmstart.h) and the ends of phases (phase.h) work on it;
+ * between their calls weights and optimizer always belong together and are finite. Compute threads are the pool that was
+ * passed in; nothing here is thread-safe. */
 #ifndef PAL_TRAINER_TRAINEE_H
 #define PAL_TRAINER_TRAINEE_H
 
@@ -11,20 +12,25 @@
 #include "trainer/checkpoint.h"
 #include "trainer/model/learner.h"
 #include "trainer/optim_adamw.h"
+#include "trainer/value.h"
 
 #include <stdatomic.h>
 
 struct trainee_config {
     struct model_config model;
     struct adamw_config adamw;
+    struct value_config value;
     size_t max_tokens; /* most tokens of a micro-batch, or of one episode if that is longer */
     uint64_t seed;     /* the job's */
+    bool blank;        /* trainee_new leaves the weights 0: the caller has some */
 };
 
 struct trainee {
     struct pool *pool; /* borrowed */
     struct model *model;
-    struct model *reference; /* version 0's weights, or NULL */
+    struct model *reference; /* weights of version 0, or of the last phase's end; NULL: none */
+    struct value *value;     /* NULL: no value head */
+    struct model *orm;       /* outcome reward model, NULL: none */
     struct adamw *adamw;
     struct learner *learner;
     struct model *kept_model; /* weights and optimizer as they were before the update that runs now */
@@ -36,22 +42,25 @@ struct trainee {
     int64_t version;
     int64_t update;
     uint64_t bad_updates;
+    int64_t phase;       /* phases ended */
+    int64_t orm_version; /* phases at whose end the outcome reward model learned; 0: it has not yet */
 };
 
-/* Random weights from the seed, version and update 0. */
+/* Random weights from the seed (unless blank), version and update 0. */
 err_t trainee_new(struct trainee **ret, const struct trainee_config *config, struct pool *pool) MUST_USE;
-/* As the checkpoint says: ERR_conflict when its model is not the configured one. */
+/* As the checkpoint says: ERR_conflict when its model or value head is not the configured one. */
 err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, const struct checkpoint *checkpoint,
                      struct pool *pool) MUST_USE;
 void trainee_free(struct trainee **trainee);
 
-/* Takes the weights of now as the reference. */
+/* Takes the weights of now as the reference, or as those the outcome reward model begins from. */
 err_t trainee_set_reference(struct trainee *trainee) MUST_USE;
+err_t trainee_set_orm(struct trainee *trainee) MUST_USE;
 
 /* What a checkpoint of now holds; borrows from the trainee. job and lineage are the caller's. */
 err_t trainee_checkpoint(const struct trainee *trainee, struct checkpoint *ret) MUST_USE;
 
-/* Remembers weights and optimizer; trainee_restore brings them back. */
+/* Remembers weights and optimizers, the value head's too; trainee_restore brings them back. */
 void trainee_keep(struct trainee *trainee);
 void trainee_restore(struct trainee *trainee);
 bool trainee_finite(const struct trainee *trainee); /* all weights are */

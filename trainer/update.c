@@ -1,27 +1,4 @@
-#include "trainer/update.h"
-
-#include "trainer/pass.h"
-
-/* a group's episodes: consecutive entries of `order` */
-struct group_slice {
-    uint32_t first;
-    uint32_t count;
-};
-
-struct update {
-    struct trainee *trainee;
-    const struct update_config *config;
-    const struct update_batch *batch;
-    const atomic_bool *cancel;
-    uint32_t *order; /* [episodes] indices, group after group */
-    struct group_slice *groups;
-    size_t group_count;
-    float **prox;      /* [episodes] of its targets, or NULL where nothing is scored */
-    float **reference; /* [episodes] likewise */
-    double all_tokens; /* action tokens of all episodes */
-    struct loss_sums sums;
-    double steps, norm_sum, tokens;
-};
+#include "trainer/update_impl.h"
 
 const char *update_outcome_name(enum update_outcome outcome)
 {
@@ -42,8 +19,11 @@ static err_t check(const struct update *u, size_t *ret_signals)
         return err_set(ERR_invalid, "an update needs minibatches, epochs and tokens_per_microbatch of at least 1");
     size_t signals = 0;
     for (size_t i = 0; i < b->count; i++) {
-        TRY(episode_check(&b->episodes[i], u->trainee->model->config.vocab, u->trainee->max_tokens));
-        signals += b->episodes[i].signal ? 1 : 0;
+        const struct episode *e = &b->episodes[i];
+        TRY(episode_check(e, u->trainee->model->config.vocab, u->trainee->max_tokens));
+        if (u->config->aggregation == LOSS_AGGREGATION_step_mean && e->action_tokens > 0 && e->action_turns == 0)
+            return err_set(ERR_malformed, "episode %lu: step_mean needs its number of turns", (unsigned long)e->id);
+        signals += e->signal ? 1 : 0;
     }
     if (signals > 0 && !(b->norm_tokens >= 1))
         return err_set(ERR_malformed, "norm_tokens: %g, though %zu episodes have targets", b->norm_tokens, signals);
@@ -78,80 +58,84 @@ static err_t find_groups(struct update *u)
     return ERR_ok;
 }
 
-/* What the loss needs of the episodes order[from .. from + count): those with signal. */
-static err_t choose(const struct update *u, uint32_t from, uint32_t count, struct packing_episode **ret, size_t *ret_count)
+/* A lesson for each episode that has tokens and something to learn from. */
+static err_t make_lessons(struct update *u)
 {
-    double tokens = 0;
-    size_t n = 0;
-    struct packing_episode *chosen = arena_array(&u->trainee->arena, struct packing_episode, count);
-    if (!chosen) return ERR_memory;
-    for (uint32_t i = from; i < from + count; i++) tokens += u->batch->episodes[u->order[i]].action_tokens;
-    /* a part's denominator is its share of the update's */
-    double norm = u->all_tokens > 0 ? u->batch->norm_tokens * tokens / u->all_tokens : u->batch->norm_tokens;
-    for (uint32_t i = from; i < from + count; i++) {
-        uint32_t at = u->order[i];
-        const struct episode *e = &u->batch->episodes[at];
-        if (!e->signal) continue;
-        chosen[n++] = (struct packing_episode){e, loss_weight(u->config->aggregation, norm, count, e->action_tokens),
-                                               u->prox ? u->prox[at] : NULL, u->reference ? u->reference[at] : NULL};
+    u->lessons = arena_array(&u->trainee->arena, struct lesson, u->batch->count);
+    if (!u->lessons) return ERR_memory;
+    for (size_t i = 0; i < u->batch->count; i++) {
+        const struct episode *e = &u->batch->episodes[i];
+        bool left_out = e->hint > 0 && u->config->hint_positive && !(e->advantage > 0), policy = e->signal && !left_out;
+        if (e->count == 0 || (!policy && !u->trainee->value)) continue;
+        TRY(lesson_make(&u->lessons[i], e, &u->trainee->arena));
+        u->lessons[i].policy = policy;
+        u->lessons[i].hinted = e->hint > 0 && e->sampled && u->config->hint_ratio && u->config->loss != LOSS_webrl;
     }
-    *ret = chosen;
-    *ret_count = n;
     return ERR_ok;
 }
 
-static struct packing_options packing_options(const struct update *u)
+struct packing_options update_packing(const struct update *u)
 {
-    /* against theta that moves from step to step, behave is not compared */
-    bool compared = u->prox || (u->config->minibatches == 1 && u->config->epochs == 1);
-    return (struct packing_options){.version = compared ? u->trainee->version : -1,
+    return (struct packing_options){.version = u->trainee->version,
+                                    .moves = !update_is_one_step(u),
                                     .tokens_per_microbatch = u->config->tokens_per_microbatch,
                                     .workers = pool_threads(u->trainee->pool),
                                     .temperature = u->config->temperature};
 }
 
-/* The log-probs of all targets under one model, episode by episode. */
-static err_t score(struct update *u, const struct model *model, float ***ret)
+/* the lessons of an optimizer step */
+struct part {
+    struct lesson **policy; /* all that go forward and backward */
+    struct lesson **values; /* those that only the value head, detached, learns from */
+    size_t policy_count, values_count;
+    double states;
+};
+
+static err_t choose(const struct update *u, uint32_t from, uint32_t count, struct part *ret)
 {
-    size_t n = u->batch->count, chosen_count = 0;
-    struct arena *arena = &u->trainee->arena;
-    float **by_episode = arena_array(arena, float *, n);
-    uint32_t *at = arena_array(arena, uint32_t, n); /* batch index of each chosen episode */
-    struct packing_episode *chosen = NULL;
-    if (!by_episode || !at) return ERR_memory;
-    TRY(choose(u, 0, (uint32_t)n, &chosen, &chosen_count));
-    for (size_t i = 0, c = 0; i < n; i++) {
-        if (u->batch->episodes[u->order[i]].signal) at[c++] = u->order[i];
+    const struct update_batch *b = u->batch;
+    const struct value *value = u->trainee->value;
+    struct part part = {.policy = arena_array(&u->trainee->arena, struct lesson *, count),
+                        .values = arena_array(&u->trainee->arena, struct lesson *, count)};
+    if (!part.policy || !part.values) return ERR_memory;
+    struct loss_norm norm = {.sequences = count};
+    for (uint32_t i = from; i < from + count; i++) {
+        norm.tokens += b->episodes[u->order[i]].action_tokens;
+        norm.turns += b->episodes[u->order[i]].action_turns;
     }
-    const struct packing_options options = packing_options(u);
-    struct packing packing;
-    TRY(packing_make(chosen, chosen_count, &options, arena, &packing));
-    TRY(pass_score(u->trainee, model, &packing, u->cancel));
-    for (size_t b = 0; b < packing.count; b++) {
-        float *theta = packing.microbatches[b].theta;
-        for (size_t s = 0; s < packing.microbatches[b].batch.sequences; s++) {
-            uint32_t index = packing.microbatches[b].index[s];
-            by_episode[at[index]] = theta;
-            theta += chosen[index].episode->action_tokens;
-        }
+    /* a part's denominator is its share of the update's */
+    norm.tokens = u->all_tokens > 0 ? b->norm_tokens * norm.tokens / u->all_tokens : b->norm_tokens;
+    for (uint32_t i = from; i < from + count; i++) {
+        struct lesson *l = &u->lessons[u->order[i]];
+        if (!l->episode) continue;
+        lesson_weigh(l, u->config->aggregation, &norm);
+        for (uint32_t t = 0; value && t < l->episode->turns; t++) part.states += l->turn_size[t] > 0 ? 1 : 0;
+        if (l->policy || value->config.coefficient > 0)
+            part.policy[part.policy_count++] = l;
+        else
+            part.values[part.values_count++] = l;
     }
-    *ret = by_episode;
+    *ret = part;
     return ERR_ok;
 }
 
-/* prox and reference, where one forward does not give them */
-static err_t score_all(struct update *u)
+/* The policy's gradient and its optimizer's step; none where nothing is trained on. */
+static err_t step_policy(struct update *u, const struct part *part, const struct packing_options *options, double lr)
 {
-    float **prox = NULL, **reference = NULL;
-    bool one_step = u->config->minibatches == 1 && u->config->epochs == 1;
-    if (!one_step && !u->config->terms.behave_ratio) TRY(score(u, u->trainee->model, &prox));
-    if (u->config->terms.kl > 0) {
-        if (!u->trainee->reference)
-            return err_set(ERR_invalid, "kl: %g, but there is no reference policy", u->config->terms.kl);
-        TRY(score(u, u->trainee->reference, &reference));
-    }
-    u->prox = prox;
-    u->reference = reference;
+    struct trainee *t = u->trainee;
+    struct packing packing;
+    const float *gradient = NULL;
+    double norm = 0;
+    if (part->policy_count == 0) return ERR_ok;
+    TRY(packing_make(part->policy, part->policy_count, options, &t->arena, &packing));
+    if (packing.count == 0) return ERR_ok;
+    TRY(pass_gradient(t, t->model, u->config->loss, &u->config->terms, &packing, u->cancel, &gradient, &u->sums, &u->values));
+    if (packing.live == 0) return ERR_ok;
+    TRY(adamw_step(t->adamw, (float)lr, t->model->weights, gradient, t->pool, &norm));
+    if (!trainee_finite(t)) return err_set(ERR_numeric, "a weight is not finite after the step");
+    u->steps += 1;
+    u->norm_sum += norm;
+    u->tokens += (double)packing.tokens;
     return ERR_ok;
 }
 
@@ -159,22 +143,20 @@ static err_t score_all(struct update *u)
 static err_t step(struct update *u, uint32_t from, uint32_t count, double lr)
 {
     struct trainee *t = u->trainee;
-    struct packing_episode *chosen = NULL;
-    size_t chosen_count = 0;
-    TRY(choose(u, from, count, &chosen, &chosen_count));
-    if (chosen_count == 0) return ERR_ok;
-    const struct packing_options options = packing_options(u);
-    struct packing packing;
-    TRY(packing_make(chosen, chosen_count, &options, &t->arena, &packing));
-    const float *gradient = NULL;
-    double norm = 0;
-    TRY(pass_gradient(t, u->config->loss, &u->config->terms, &packing, u->cancel, &gradient, &u->sums));
-    TRY(adamw_step(t->adamw, (float)lr, t->model->weights, gradient, t->pool, &norm));
-    if (!trainee_finite(t)) return err_set(ERR_numeric, "a weight is not finite after the step");
-    u->steps += 1;
-    u->norm_sum += norm;
-    u->tokens += (double)packing.tokens;
-    return ERR_ok;
+    struct packing_options options = update_packing(u);
+    struct part part;
+    TRY(choose(u, from, count, &part));
+    if (part.states > 0) {
+        options.state_weight = (float)(1 / part.states);
+        value_zero(t->value);
+    }
+    if (part.values_count > 0) { /* first: the policy's weights are still those that everything else sees */
+        struct packing packing;
+        TRY(packing_make(part.values, part.values_count, &options, &t->arena, &packing));
+        TRY(pass_values(t, &packing, u->cancel, &u->values));
+    }
+    TRY(step_policy(u, &part, &options, lr));
+    return part.states > 0 ? value_step(t->value) : ERR_ok;
 }
 
 /* Fisher-Yates over the groups, then their episodes laid out again in that order. */
@@ -201,8 +183,8 @@ static err_t shuffle_groups(struct update *u)
 
 static err_t run_steps(struct update *u, double lr)
 {
-    size_t parts = u->config->minibatches;
-    for (size_t epoch = 0; epoch < u->config->epochs; epoch++) {
+    size_t parts = u->config->minibatches, passes = u->config->epochs + u->batch->extra_passes;
+    for (size_t pass = 0; pass < passes; pass++) {
         if (parts > 1) TRY(shuffle_groups(u));
         for (size_t part = 0; part < parts; part++) {
             size_t first = u->group_count * part / parts, end = u->group_count * (part + 1) / parts;
@@ -217,36 +199,52 @@ static err_t run_steps(struct update *u, double lr)
 static err_t apply(struct update *u, double lr)
 {
     TRY(find_groups(u));
-    TRY(score_all(u));
+    TRY(make_lessons(u));
+    TRY(update_score(u));
     return run_steps(u, lr);
+}
+
+/* Everything of the update, or nothing: *ret_applied false when no step was made. */
+static err_t try_apply(struct update *u, double lr, bool *ret_applied)
+{
+    struct trainee *t = u->trainee;
+    struct rng rng = t->rng;
+    trainee_keep(t);
+    err_t err = apply(u, lr);
+    arena_clear(&t->arena);
+    *ret_applied = err == ERR_ok && u->steps > 0;
+    if (*ret_applied) return ERR_ok;
+    trainee_restore(t);
+    t->rng = rng;
+    return err;
 }
 
 err_t update_run(struct trainee *trainee, const struct update_config *config, const struct update_batch *batch,
                  const atomic_bool *cancel, enum update_outcome *ret_outcome, struct diagnostics *ret_figures)
 {
     struct update u = {.trainee = trainee, .config = config, .batch = batch, .cancel = cancel};
+    struct diagnostics figures;
     size_t signals = 0;
+    bool applied = false;
     BUG_IF(batch->update < 1);
-    TRY(check(&u, &signals));
-    double lr = schedule_rate(&config->schedule, (uint64_t)batch->update - 1);
-    struct diagnostics figures = {.lr = lr, .norm_tokens = batch->norm_tokens, .episodes_trained = (double)signals};
-    if (signals > 0) {
-        struct rng rng = trainee->rng;
-        trainee_keep(trainee);
-        err_t err = apply(&u, lr);
-        arena_clear(&trainee->arena);
-        if (err != ERR_ok) {
-            trainee_restore(trainee);
-            trainee->rng = rng;
-            return err;
-        }
+    diagnostics_clear(&figures);
+    figures.lr = schedule_rate(&config->schedule, (uint64_t)batch->update - 1);
+    if (!batch->discarded) {
+        TRY(check(&u, &signals));
+        if (signals > 0) TRY(try_apply(&u, figures.lr, &applied));
+    }
+    if (applied) {
         diagnostics_from_sums(&figures, &u.sums, u.steps);
+        diagnostics_from_values(&figures, &u.values);
         figures.grad_norm = u.norm_sum / u.steps;
         figures.tokens_trained = u.tokens;
+        figures.passes = (double)(config->epochs + batch->extra_passes);
         trainee->version = batch->update;
     }
+    figures.norm_tokens = batch->norm_tokens;
+    figures.episodes_trained = (double)signals;
     trainee->update = batch->update;
-    *ret_outcome = signals > 0 ? UPDATE_OUTCOME_applied : UPDATE_OUTCOME_skipped;
+    *ret_outcome = applied ? UPDATE_OUTCOME_applied : UPDATE_OUTCOME_skipped;
     *ret_figures = figures;
     return ERR_ok;
 }

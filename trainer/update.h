@@ -1,11 +1,13 @@
-/* An update: one batch of groups turned into optimizer steps (DESIGN section 10).
+/* An update: one batch of groups turned into optimizer steps (DESIGN section 10, docs/methods.md).
  *
- * Episodes with signal are packed and go forward, through the loss and backward; those without are only counted in the
- * denominator. With one optimizer step (one epoch, one minibatch) prox is the same forward's theta, without gradient; with
- * more, or with a reference policy, a score pass comes first. Minibatches are made of whole groups, shuffled each epoch by
- * the trainee's random state; one without signal makes no step. Either the whole update is applied or nothing changed: a
- * loss, gradient or weight that is not finite, a cancellation and every other error leave weights, optimizer and random state
- * as they were. The same trainee, batch and number of threads give the same bits. */
+ * Episodes with signal are packed and go forward, through the loss and backward; those without only count in the denominator
+ * (and teach the value head, where there is one and their tokens are there). With one optimizer step (one pass, one
+ * minibatch) prox is the same forward's theta, without gradient; with more, a score pass comes first, as it does for a
+ * reference policy, for hinted contexts and for the values that ppo and webrl make their advantages from. Minibatches are
+ * made of whole groups, shuffled each pass by the trainee's random state; one without signal makes no step. Either the whole
+ * update is applied or nothing changed: a loss, gradient or weight that is not finite, a cancellation and every other error
+ * leave weights, optimizers and random state as they were. The same trainee, batch and number of threads give the same
+ * bits. */
 #ifndef PAL_TRAINER_UPDATE_H
 #define PAL_TRAINER_UPDATE_H
 
@@ -18,8 +20,12 @@ struct update_config {
     enum loss_kind loss;
     struct loss_terms terms;
     enum loss_aggregation aggregation;
-    size_t minibatches; /* >= 1 */
-    size_t epochs;      /* >= 1 */
+    bool hint_ratio;         /* hinted episodes: the ratio of two contexts; false: the hint is only cut away */
+    bool hint_positive;      /* and only those with a positive advantage */
+    double discount, lambda; /* ppo: GAE over turns */
+    double mix;              /* webrl: lambda of its advantage */
+    size_t minibatches;      /* >= 1 */
+    size_t epochs;           /* >= 1 */
     size_t tokens_per_microbatch;
     float temperature;
     struct schedule schedule; /* update u has the rate of position u - 1 */
@@ -29,19 +35,22 @@ struct update_batch {
     int64_t update; /* u >= 1 */
     const struct episode *episodes;
     size_t count;
-    double norm_tokens; /* action tokens of all of them */
+    double norm_tokens;  /* action tokens of all of them */
+    size_t extra_passes; /* beyond the epochs */
+    bool discarded;      /* no pass at all: the update is skipped */
 };
 
 enum update_outcome {
     UPDATE_OUTCOME_applied,
-    UPDATE_OUTCOME_skipped /* no episode has signal: the version stays */
+    UPDATE_OUTCOME_skipped /* discarded, or there is nothing to train on: the version stays */
 };
 
 const char *update_outcome_name(enum update_outcome outcome);
 
 /* Applies the batch: trainee->update becomes batch->update, and so does the version unless it was skipped. ERR_malformed
- * names an episode that cannot be trained on; ERR_numeric when something was not finite; ERR_conflict when *cancel became
- * true (NULL: never). Then the trainee is as before. Times in *ret_figures are left 0. */
+ * names an episode that cannot be trained on; ERR_invalid a loss without its value head or reference; ERR_numeric when
+ * something was not finite; ERR_conflict when *cancel became true (NULL: never). Then the trainee is as before. Times in
+ * *ret_figures are left 0. */
 err_t update_run(struct trainee *trainee, const struct update_config *config, const struct update_batch *batch,
                  const atomic_bool *cancel, enum update_outcome *ret_outcome, struct diagnostics *ret_figures) MUST_USE;
 

@@ -32,28 +32,33 @@ static uint32_t draw(struct warmstart *w)
     return w->order[w->next++];
 }
 
-static err_t step(struct warmstart *w, struct packing_episode *chosen, struct arena *arena, double lr)
+static err_t step(struct warmstart *w, struct lesson **chosen, struct arena *arena, double lr)
 {
     struct trainee *t = w->trainee;
     size_t n = w->config->batch < w->count ? w->config->batch : w->count;
-    double targets = 0;
+    struct loss_norm norm = {0};
     for (size_t i = 0; i < n; i++) {
-        chosen[i] = (struct packing_episode){.episode = &w->episodes[draw(w)]};
-        targets += chosen[i].episode->action_tokens;
+        chosen[i] = arena_array(arena, struct lesson, 1);
+        if (!chosen[i]) return ERR_memory;
+        TRY(lesson_make(chosen[i], &w->episodes[draw(w)], arena));
+        norm.tokens += chosen[i]->targets;
     }
-    for (size_t i = 0; i < n; i++) chosen[i].weight = loss_weight(LOSS_AGGREGATION_token_mean, targets, 0, 0);
-    const struct packing_options options = {-1, w->config->tokens_per_microbatch, pool_threads(t->pool),
-                                            w->config->temperature};
+    for (size_t i = 0; i < n; i++) lesson_weigh(chosen[i], LOSS_AGGREGATION_token_mean, &norm);
+    const struct packing_options options = {.version = -1,
+                                            .tokens_per_microbatch = w->config->tokens_per_microbatch,
+                                            .workers = pool_threads(t->pool),
+                                            .temperature = w->config->temperature,
+                                            .with_hint = true};
     const struct loss_terms terms = {0};
     struct packing packing;
     const float *gradient = NULL;
-    double norm = 0, before = w->sums.loss;
+    double length = 0, before = w->sums.loss;
     TRY(packing_make(chosen, n, &options, arena, &packing));
-    TRY(pass_gradient(t, LOSS_imitation, &terms, &packing, w->cancel, &gradient, &w->sums));
-    TRY(adamw_step(t->adamw, (float)lr, t->model->weights, gradient, t->pool, &norm));
+    TRY(pass_gradient(t, t->model, LOSS_imitation, &terms, &packing, w->cancel, &gradient, &w->sums, NULL));
+    TRY(adamw_step(t->adamw, (float)lr, t->model->weights, gradient, t->pool, &length));
     if (!trainee_finite(t)) return err_set(ERR_numeric, "a weight is not finite after the step");
     w->last_loss = w->sums.loss - before;
-    w->norm_sum += norm;
+    w->norm_sum += length;
     w->tokens += (double)packing.tokens;
     return ERR_ok;
 }
@@ -62,7 +67,7 @@ static err_t run_steps(struct warmstart *w, struct arena *arena)
 {
     const struct schedule schedule = {.kind = SCHEDULE_linear, .peak = w->config->lr, .total = w->config->updates};
     w->order = arena_array(&w->trainee->arena, uint32_t, w->count);
-    struct packing_episode *chosen = arena_array(&w->trainee->arena, struct packing_episode, w->config->batch);
+    struct lesson **chosen = arena_array(&w->trainee->arena, struct lesson *, w->config->batch);
     if (!w->order || !chosen) return ERR_memory;
     for (size_t i = 0; i < w->count; i++) w->order[i] = (uint32_t)i;
     w->next = w->count;
@@ -103,7 +108,10 @@ err_t warmstart_run(struct trainee *trainee, const struct warmstart_config *conf
         return err;
     }
     adamw_reset(trainee->adamw);
-    struct diagnostics figures = {.lr = config->lr, .episodes_trained = (double)count};
+    struct diagnostics figures;
+    diagnostics_clear(&figures);
+    figures.lr = config->lr;
+    figures.episodes_trained = (double)count;
     diagnostics_from_sums(&figures, &w.sums, (double)config->updates);
     figures.loss = w.last_loss;
     figures.grad_norm = w.norm_sum / (double)config->updates;

@@ -17,11 +17,12 @@
 struct engine_bench {
     size_t threads;
     bool quick;
-    bool cpu;          /* the clock is processor time */
-    const char *only;  /* a shape's name, or NULL */
-    const char *peer;  /* the peer's Python, or NULL */
-    struct pool *pool; /* of `threads` */
-    double gemm;       /* FLOP/s of the best matrix product on all threads */
+    bool cpu;            /* the clock is processor time */
+    bool half;           /* the decoder's cache holds halves */
+    char python[600];    /* the peer's; empty without a peer */
+    struct pool *pool;   /* of `threads` */
+    double best_product; /* rate of the best matrix product over that of the probe */
+    struct products *probe;
     json_t *rows;
 };
 
@@ -50,18 +51,34 @@ void engine_must(err_t err);                              /* ends the program wi
 void *engine_take(size_t bytes);                          /* zeroed, 64-byte aligned */
 void engine_row(struct engine_bench *bench, json_t *row); /* takes it */
 
-/* The machine's limits on all threads: prints a line and sets bench->gemm. */
-void rates_gemm(struct engine_bench *bench);
+/* Ours beside OpenBLAS: prints a line and readies the probe. */
+void rates_open(struct engine_bench *bench);
+void rates_close(struct engine_bench *bench);
+/* A product of ours on all threads, to be measured between the rounds of a figure; and what the best product would then be
+ * worth, in FLOP/s. */
+void rates_probe(const struct engine_bench *bench, struct meter *meter);
+double rates_products(const struct engine_bench *bench, const struct meter *meter);
 /* Bytes/s of a loop that reads `bytes` again and again, split over the threads. */
 double rates_read(const struct engine_bench *bench, size_t bytes);
 
-/* Tokens/s of forward and backward of `batch` sequences of `length` on each worker, every token a target. */
-double train_rate(const struct engine_bench *bench, const struct engine_shape *shape, size_t batch, size_t length);
+/* Means over a worker's targets, and the norm of all workers' gradient. */
+struct train_check {
+    double logp, entropy, norm;
+};
+/* Tokens/s of forward and backward of `batch` sequences of `length` on each worker, every token a target; what the products
+ * could do meanwhile, in FLOP/s. */
+double train_rate(const struct engine_bench *bench, const struct engine_shape *shape, size_t batch, size_t length,
+                  double *ret_products, struct train_check *ret_check);
 void train_bench(struct engine_bench *bench, const struct engine_shape *shape);
 double train_flops(const struct model_config *config, size_t length); /* of one token, forward and backward */
 
 void decode_bench(struct engine_bench *bench, const struct engine_shape *shape);
-/* Tokens/s of `batch` slots that have `context` tokens each and get one more a step. */
-double decode_rate(const struct engine_bench *bench, const struct engine_shape *shape, uint32_t batch, uint32_t context);
+/* Tokens/s of `batch` slots that have `context` tokens each and get one more a step; products as above. */
+double decode_rate(const struct engine_bench *bench, const struct engine_shape *shape, uint32_t batch, uint32_t context,
+                   double *ret_products);
+
+/* Finds or makes the peer's Python, or ends the program. */
+void peer_open(struct engine_bench *bench, const char *peer);
+void peer_bench(struct engine_bench *bench, const struct engine_shape *shape);
 
 #endif

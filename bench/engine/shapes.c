@@ -17,6 +17,7 @@ bool shape_at(size_t index, struct engine_shape *ret)
     if (index < 3) {
         ret->name = presets[index].name;
         engine_must(model_preset(presets[index].preset, ENGINE_VOCAB, &ret->config));
+        ret->config.max_positions = 2048;
         return true;
     }
     /* SmolLM2-135M's */

@@ -2,6 +2,7 @@
 #include "bench/engine/engine.h"
 #include "trainer/model/learner.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -47,20 +48,40 @@ static void fill(struct training *t, const struct engine_bench *bench, size_t ba
     t->batch = (struct learner_batch){batch, start, tokens, targets, target, 1};
 }
 
-double train_rate(const struct engine_bench *bench, const struct engine_shape *shape, size_t batch, size_t length)
+static struct train_check check_of(const struct engine_bench *bench, struct training *t, size_t parameters)
+{
+    struct train_check check = {0};
+    double squares = 0;
+    learner_zero(t->learner);
+    pool_run(bench->pool, bench->threads, true, train, t);
+    const float *gradient = learner_reduce(t->learner);
+    for (size_t i = 0; i < parameters; i++) squares += (double)gradient[i] * (double)gradient[i];
+    for (size_t i = 0; i < t->batch.targets; i++) {
+        check.logp += (double)t->logp[0][i] / (double)t->batch.targets;
+        check.entropy += (double)t->entropy[0][i] / (double)t->batch.targets;
+    }
+    check.norm = sqrt(squares);
+    return check;
+}
+
+double train_rate(const struct engine_bench *bench, const struct engine_shape *shape, size_t batch, size_t length,
+                  double *ret_products, struct train_check *ret_check)
 {
     struct training t = {0};
     struct model *model = shape_model(shape, 1);
     engine_must(learner_new(&t.learner, &shape->config, bench->threads, batch * length, LEARNER_KIND_gradient));
     t.model = model;
     fill(&t, bench, batch, length);
-    struct meter meter = {.bench = bench, .threads = bench->threads};
+    struct meter meter = {.bench = bench, .threads = bench->threads}, products = meter;
     pool_run(bench->pool, bench->threads, true, train, &t); /* the first one takes the pages */
     for (double end = engine_wall() + (bench->quick ? 0.3 : 1.2); engine_wall() < end || meter.work <= 0;) {
+        rates_probe(bench, &products);
         meter_start(&meter);
         pool_run(bench->pool, bench->threads, true, train, &t);
         meter_stop(&meter, (double)(batch * length * bench->threads));
     }
+    *ret_products = rates_products(bench, &products);
+    if (ret_check) *ret_check = check_of(bench, &t, model->count);
     free((void *)(uintptr_t)t.batch.start);
     free((void *)(uintptr_t)t.batch.target);
     free((void *)(uintptr_t)t.batch.tokens);
@@ -80,8 +101,8 @@ void train_bench(struct engine_bench *bench, const struct engine_shape *shape)
     for (size_t length = 128; length <= 512; length *= 2) {
         if (bench->quick && length != 256) continue;
         size_t batch = (large ? 512 : 2048) / length;
-        double rate = train_rate(bench, shape, batch, length),
-               share = rate * train_flops(&shape->config, length) / bench->gemm;
+        double products, rate = train_rate(bench, shape, batch, length, &products, NULL);
+        double share = rate * train_flops(&shape->config, length) / products;
         (void)printf("train     %-5s %zu x %zu sequences of %3zu %24.0f tokens/s   %3.0f %% of the products\n", shape->name,
                      bench->threads, batch, length, rate, 100 * share);
         engine_row(bench, json_pack("{s:s s:s s:i s:i s:i s:f s:f}", "what", "train", "shape", shape->name, "workers",

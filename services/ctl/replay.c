@@ -101,7 +101,7 @@ static err_t redo(struct replay *r, const struct wire_batch *message, const char
     enum update_outcome outcome = UPDATE_OUTCOME_skipped;
     TRY(intake_new(&a->batch, message));
     err_t err = intake_decode(a->batch);
-    const struct update_batch input = {a->batch->update, a->batch->episodes, a->batch->count, a->batch->norm_tokens};
+    const struct update_batch input = intake_update(a->batch);
     if (err == ERR_ok) err = update_run(a->trainee, &a->update, &input, NULL, &outcome, &figures);
     intake_free(&a->batch);
     *ret_outcome = update_outcome_name(outcome);

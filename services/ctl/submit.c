@@ -1,5 +1,5 @@
 /* pal submit: a job file, its overrides and its paths made absolute, sent or checked. */
-#include "services/common/job/job.h"
+#include "services/common/origin/origin.h"
 #include "services/ctl/ctl.h"
 
 #include <stdio.h>
@@ -37,13 +37,15 @@ static void make_absolute(json_t *holder, const char *key, size_t index)
 {
     json_t *value = key ? json_object_get(holder, key) : json_array_get(holder, index);
     const char *text = json_string_value(value);
-    if (!text || text[0] == '/' || !strchr(text, '/')) return;
+    bool is_path = key || (text && strchr(text, '/')); /* the words of a command may be anything */
+    if (!text || text[0] == '/' || !is_path) return;
     char *path = realpath(text, NULL);
     if (path) (void)json_string_set(value, path);
     free(path);
 }
 
-/* Files of tasks and of commands; text that is no JSON is left to the parser of jobs, which says where it is wrong. */
+/* Files of tasks and of commands, the model's directory; text that is no JSON is left to the parser of jobs, which says where
+ * it is wrong. */
 static err_t absolute_paths(struct buf *text)
 {
     json_t *root = json_loadb((const char *)text->data, text->size, 0, NULL), *environment = NULL;
@@ -55,6 +57,7 @@ static err_t absolute_paths(struct buf *text)
         json_t *command = json_object_get(environment, "command");
         for (size_t k = 0; k < json_array_size(command); k++) make_absolute(command, NULL, k);
     }
+    make_absolute(json_object_get(json_object_get(root, "policy"), "init"), "path", 0);
     char *dumped = json_dumps(root, JSON_INDENT(2));
     json_decref(root);
     if (!dumped) return err_set(ERR_memory, "a job file");
@@ -72,6 +75,7 @@ static int dry_run(const struct buf *text)
     struct job_spec spec;
     struct job_problems problems;
     err_t err = job_parse(buf_span(text), &arena, &spec, &problems);
+    if (err == ERR_ok) err = origin_check(&spec, &arena, &problems);
     for (size_t i = 0; i < problems.count; i++)
         (void)fprintf(stderr, "%s %s\n", problems.rows[i].pointer, problems.rows[i].detail);
     if (err == ERR_ok) err = job_dump(&spec, true, &resolved);

@@ -48,7 +48,7 @@ static bool is_ready(const struct plan *plan, int64_t update, size_t closed)
 }
 
 static void answer(struct data *data, const struct peer *peer, const struct store_batch *batch,
-                   const struct wire_batch_member *members)
+                   const struct wire_batch_member *members, const struct wire_judged *judged)
 {
     struct wire_batch *message = arena_array(&data->arena, struct wire_batch, 1);
     if (message)
@@ -61,6 +61,10 @@ static void answer(struct data *data, const struct peer *peer, const struct stor
                                        .no_signal_groups = (uint64_t)batch->no_signal_groups,
                                        .discarded = batch->passes == 0,
                                        .extra_passes = batch->passes > 0 ? (uint64_t)batch->passes - 1 : 0,
+                                       .phase = (uint64_t)batch->phase,
+                                       .phase_end = batch->phase_end,
+                                       .judged = judged,
+                                       .judged_count = batch->judged_count,
                                        .members = members,
                                        .members_count = batch->episode_count};
     data_say(data, peer->identity, NULL, WIRE_batch, message);
@@ -76,15 +80,17 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
     }
     struct wire_batch_member *members = NULL;
     TRY(pack_stored(data, batch, &members));
-    answer(data, peer, batch, members);
-    return ERR_ok;
+    struct wire_judged *judged = NULL;
+    TRY(replay_judged(data, batch, &judged));
+    answer(data, peer, batch, members, judged);
+    return phase_handed_out(data, batch->update);
 }
 
 /* Nothing more is handed out; open work is dropped when the job ends. */
 static void say_end(struct data *data, const struct peer *peer, int64_t update)
 {
     const struct store_batch end = {.update = update, .kind = "end", .passes = 1};
-    answer(data, peer, &end, NULL);
+    answer(data, peer, &end, NULL, NULL);
     data->plan->end_said = true;
 }
 
@@ -144,14 +150,21 @@ static err_t serve(struct data *data, struct peer *peer)
     struct wire_batch_member *members = NULL;
     TRY(pack_groups(data, update, groups, count, &batch, &members));
     TRY(ratio_passes(data, update, &batch.passes));
+    batch.phase = phase_of_update(plan, update);
+    batch.phase_end = plan->spec.webrl.on && phase_ends(update, plan->spec.webrl.phase_updates);
+    TRY(replay_pack(data, &batch, &members));
     /* what the batch refers to must be there first */
     TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
+    TRY(replay_judge(data, &batch));
     TRY(store_batch_insert(data->store, plan->job, &batch));
+    struct wire_judged *judged = NULL;
+    TRY(replay_judged(data, &batch, &judged));
     TRY(pack_payloads(data, members, batch.episode_count));
     figures_take(plan, update, groups, count);
     TRY(note_figures(data, update));
-    answer(data, peer, &batch, members);
+    answer(data, peer, &batch, members, judged);
+    TRY(phase_handed_out(data, update));
     for (size_t g = 0; g < count; g++) plan_remove_group(plan, groups[g]);
     peer->waits = false;
     stall_over(data);

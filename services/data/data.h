@@ -163,8 +163,9 @@ err_t guide_share(struct data *data, const struct group *group) MUST_USE; /* wri
 err_t score_plan(struct data *data, size_t task, int64_t of_episode, int64_t version, int64_t phase) MUST_USE;
 err_t score_lease(struct data *data, const struct group *group, struct wire_lease *lease) MUST_USE;
 /* What a worker measured: ERR_malformed when it is not what was asked for; JSON in *ret_json. */
-err_t score_end(struct data *data, const struct group *group, const struct wire_episode_done *done,
-                const char **ret_json) MUST_USE;
+err_t score_end(struct data *data, struct group *group, const struct wire_episode_done *done, const char **ret_json) MUST_USE;
+/* What a judge said, as JSON. */
+err_t score_judged(struct data *data, const struct wire_episode_done *done, const char **ret_json) MUST_USE;
 err_t score_close(struct data *data, struct group *group, bool voided) MUST_USE; /* frees the group */
 void score_drop(struct plan *plan); /* the groups that are open: those who asked plan them anew */
 /* late.c */
@@ -188,11 +189,12 @@ void policy_published(struct data *data, const char *peer, const struct wire_pol
 void policy_checkpoint(struct data *data, const char *peer, const struct wire_checkpoint_committed *checkpoint);
 void policy_lag(struct data *data, const struct peer *worker);
 const struct wire_policy_wanted *policy_wanted(struct data *data);
+const struct wire_policy_wanted *policy_orm(struct data *data); /* the outcome reward model */
 /* The weights just published are those of this evaluation. */
 void policy_take_weights(const struct plan *plan, struct evaluation *evaluation);
 /* Tells a worker where the weights of a pinned version are: it may have started, or begun a lineage, since they were
  * published. */
-void policy_announce(struct data *data, const char *worker, int64_t version);
+err_t policy_announce(struct data *data, const char *worker, int64_t version) MUST_USE;
 /* evaluate.c */
 err_t evaluate_start(struct data *data, int64_t version) MUST_USE;
 err_t evaluate_close(struct data *data, struct evaluation *evaluation) MUST_USE;

@@ -27,7 +27,7 @@ static err_t quarantine(struct data *data, struct plan_task *task)
 {
     task->quarantined = true;
     TRY(data_begin(data));
-    TRY(store_task_quarantine(data->store, data->plan->job, task->id));
+    TRY(store_task_set_state(data->store, data->plan->job, task->id, "quarantined"));
     const char *inputs =
         arena_printf(&data->arena, "{\"task\": %lld, \"void_groups\": %d}", (long long)task->id, CLOSE_VOIDS_TO_QUARANTINE);
     TRY(finish_decide(data, "task", task->id, "quarantine", "quarantined", inputs));
@@ -201,16 +201,19 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
         const char *error = arena_text(&data->arena, done->error);
         return error ? fail_attempt(data, slot, outcome, error) : ERR_memory;
     }
-    bool scores = slot->group->source == GROUP_SCORE;
+    bool scores = slot->group->source == GROUP_SCORE, judged = phase_is_judged(plan, slot->group);
     const char *measured = NULL;
     if (!isfinite(done->reward) || done->reward < 0 || done->reward > 1 || (done->payload.size == 0 && !scores))
         return fail_attempt(data, slot, OUTCOME_poisoned, "a reward outside 0 to 1 or no payload");
+    if (judged != done->judged || !isfinite(done->verified))
+        return fail_attempt(data, slot, OUTCOME_judge_error, "the reward is not that of who was to judge");
     err_t err = scores ? score_end(data, slot->group, done, &measured) : ERR_ok;
     if (err == ERR_malformed) {
         const char *why = arena_text(&data->arena, span_text(err_text()));
         return why ? fail_attempt(data, slot, OUTCOME_poisoned, why) : ERR_memory;
     }
     TRY(err);
+    if (judged) TRY(score_judged(data, done, &measured));
     TRY(count_attempt(data, slot, outcome));
     slot->state = SLOT_DONE;
     slot->outcome = outcome;
@@ -241,6 +244,8 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
         .turn_entropy = done->turn_entropy.v,
         .turn_tokens = done->turn_tokens.n == done->turn_entropy.n ? done->turn_tokens.v : NULL,
         .turns = done->turn_entropy.n,
+        .judged = judged,
+        .verified = done->verified,
         .scores = measured,
         .engine_ms = done->engine_ms,
         .env_ms = done->env_ms,

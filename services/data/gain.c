@@ -86,7 +86,7 @@ static err_t rank(struct data *data, int64_t version)
     gain->rank_lineage = (double)plan->lineage;
     gain->rank_version = (double)version;
     gain->rank_update = (double)plan->updates_done;
-    gain->rank_phase = 0;
+    gain->rank_phase = plan->phase.now;
     const struct method_number inputs[] = {{"version", gain->rank_version},
                                            {"update", gain->rank_update},
                                            {"tasks", (double)count_tasks(plan)},
@@ -101,8 +101,14 @@ static bool is_due(const struct plan *plan)
 {
     const struct gain *gain = &plan->gain;
     double every = (double)plan->spec.curriculum.rerank_every;
-    if (gain->ranked <= 0) return true;
+    if (gain->ranked <= 0 || gain->rank_phase < plan->phase.now) return true;
     return every > 0 && floor((double)plan->updates_done / every) > floor(gain->rank_update / every);
+}
+
+err_t gain_reindex(struct data *data)
+{
+    const struct gain *gain = &data->plan->gain;
+    return is_on(data->plan) ? order_tasks(data, gain->ranked > 0 ? (int64_t)gain->rank_version : -2) : ERR_ok;
 }
 
 err_t gain_advance(struct data *data)
@@ -165,7 +171,7 @@ err_t gain_load(struct data *data)
     TRY(order_tasks(data, version));
     TRY(load_solved(data));
     for (const struct group *g = plan->groups; g; g = g->next) {
-        if (g->source != GROUP_SCORE || g->of_episode >= 0) continue;
+        if (g->source != GROUP_SCORE || g->of_episode >= 0 || plan->tasks[g->task].candidate) continue;
         gain->open++;
         gain->asked_version = g->pin_version;
     }

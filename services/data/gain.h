@@ -32,6 +32,8 @@ bool gain_ready(const struct plan *plan);
 err_t gain_advance(struct data *data) MUST_USE;
 /* A score that was asked for has come, or never will. */
 err_t gain_scored(struct data *data) MUST_USE;
+/* The tasks that are drawn are others now: those without a score under the ranking's version come last until the next one. */
+err_t gain_reindex(struct data *data) MUST_USE;
 /* A fresh group closed: has its task been solved? */
 void gain_closed(struct plan *plan, const struct group *group);
 err_t gain_update(struct data *data, const struct wire_update_done *done) MUST_USE;

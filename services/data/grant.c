@@ -55,6 +55,7 @@ static err_t lease_slot(struct data *data, struct slot *slot, const struct peer 
         .min_version = group->min_version,
         .pin_version = group->pin_version,
         .ttl_ms = lease_ttl(env),
+        .judge = phase_judge(plan, group),
     };
     if (group->source == GROUP_SCORE) return score_lease(data, group, ret);
     return ERR_ok;
@@ -125,6 +126,7 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
                        (size_t)plan->spec.rollout.group_size));
     plan->draws[draw.environment].drawn++;
     group->update_for = update;
+    group->phase = phase_of_update(plan, update);
     group->replaces = replaces ? replaces->id : -1;
     group->refills = replaces ? replaces->refills : 0;
     /* by the version recorded, which may be about to be published: by the one published a group could be a version too old */
@@ -160,7 +162,8 @@ static err_t plan_next(struct data *data, bool *ret_more)
 {
     struct plan *plan = data->plan;
     int64_t update = admission_update(plan->fresh, 0, plan->replacements, plan->spec.trainer.groups_per_update);
-    *ret_more = plan->published >= 0 && !plan->ending && gain_ready(plan) && update <= plan->spec.trainer.updates &&
+    *ret_more = plan->published >= 0 && !plan->ending && gain_ready(plan) && phase_admits(plan, update) &&
+                update <= plan->spec.trainer.updates &&
                 admission_may_start(update, plan->updates_done, plan->spec.trainer.max_staleness);
     return *ret_more ? grant_fresh(data, update, NULL) : ERR_ok;
 }
@@ -171,7 +174,7 @@ static err_t next_slot(struct data *data, struct slot **ret)
     *ret = plan_dequeue(plan, GROUP_EVALUATION);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_SCORE);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_DEMONSTRATION);
-    if (*ret || plan->published < 0) return ERR_ok; /* the others need weights */
+    if (*ret || plan->published < 0 || !phase_may_lease(plan)) return ERR_ok; /* the others need weights */
     *ret = plan_dequeue(plan, GROUP_HINTED);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_FRESH);
     if (*ret) return ERR_ok;
@@ -200,8 +203,9 @@ static err_t grant_to(struct data *data, struct peer *peer)
     peer->granted += count;
     int64_t announced = -1;
     for (size_t i = 0; i < count; i++) { /* evaluations are granted one after another */
-        if (leases[i].pin_version >= 0 && leases[i].pin_version != announced)
-            policy_announce(data, peer->identity, announced = leases[i].pin_version);
+        if (leases[i].pin_version < 0 || leases[i].pin_version == announced) continue;
+        announced = leases[i].pin_version;
+        TRY(policy_announce(data, peer->identity, announced));
     }
     struct wire_leases *message = arena_array(&data->arena, struct wire_leases, 1);
     if (message) *message = (struct wire_leases){(uint64_t)data->plan->job, leases, count};

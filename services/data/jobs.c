@@ -124,7 +124,11 @@ err_t jobs_index_tasks(struct data *data, struct plan *plan)
         plan->tasks[i] = (struct plan_task){.id = rows[i].id,
                                             .environment = rows[i].environment,
                                             .holdout = rows[i].holdout,
-                                            .quarantined = rows[i].quarantined,
+                                            .quarantined = strcmp(rows[i].state, "quarantined") == 0,
+                                            .candidate = strcmp(rows[i].state, "candidate") == 0,
+                                            .refused = strcmp(rows[i].state, "refused") == 0,
+                                            .generated = strcmp(rows[i].source, "mutate") == 0,
+                                            .phase = rows[i].phase,
                                             .level = rows[i].level,
                                             .body = rows[i].body,
                                             .hint = rows[i].hint,
@@ -217,8 +221,9 @@ void jobs_assign(struct data *data, const struct peer *peer)
                                            .resume_path = span_text(plan->resume_path),
                                            .resume_sha256 = span_text(plan->resume_sha256)};
     data_say(data, peer->identity, NULL, WIRE_job_assign, assign);
-    if (strcmp(peer->service, "rollout") == 0 && plan->published >= 0)
-        data_say(data, peer->identity, NULL, WIRE_policy_wanted, policy_wanted(data));
+    if (strcmp(peer->service, "rollout") != 0) return;
+    if (plan->published >= 0) data_say(data, peer->identity, NULL, WIRE_policy_wanted, policy_wanted(data));
+    if (plan->phase.orm_version > 0) data_say(data, peer->identity, NULL, WIRE_policy_wanted, policy_orm(data));
 }
 
 /* ---- end ---- */

@@ -22,6 +22,7 @@ static err_t fork_lineage(struct data *data)
     plan->updates_done = some ? checkpoint.update : -1;
     plan->version = some ? checkpoint.version : -1;
     plan->resume_version = plan->checkpoint_version = plan->version;
+    plan->checkpoint_update = plan->updates_done;
     (void)snprintf(plan->resume_path, sizeof plan->resume_path, "%s", some ? checkpoint.path : "");
     (void)snprintf(plan->resume_sha256, sizeof plan->resume_sha256, "%s", some ? checkpoint.sha256 : "");
     plan->published = -1;

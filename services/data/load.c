@@ -184,12 +184,13 @@ static err_t load_policy(struct data *data, struct plan *plan)
     err_t err = store_policy_checkpoint(data->store, plan->job, plan->lineage, &data->arena, &checkpoint);
     if (err == ERR_ok) {
         plan->checkpoint_version = plan->resume_version = checkpoint.version;
+        plan->checkpoint_update = checkpoint.update;
         (void)snprintf(plan->resume_path, sizeof plan->resume_path, "%s", checkpoint.path);
         (void)snprintf(plan->resume_sha256, sizeof plan->resume_sha256, "%s", checkpoint.sha256);
     } else if (err != ERR_not_found) {
         return err;
     }
-    err = store_policy_newest(data->store, plan->job, plan->lineage, &data->arena, &newest);
+    err = store_policy_newest(data->store, plan->job, plan->lineage, "policy", &data->arena, &newest);
     if (err == ERR_not_found) return ERR_ok;
     TRY(err);
     plan->published = newest.version;

@@ -80,6 +80,7 @@ double method_told(const struct wire_update_done *done, const char *name)
 
 err_t method_load(struct data *data)
 {
+    TRY(phase_load(data)); /* it says which tasks there are */
     TRY(ratio_load(data));
     return gain_load(data);
 }
@@ -92,10 +93,12 @@ err_t method_update(struct data *data, const struct wire_update_done *done, int6
 #undef FIGURE
     if (done->update < 1) return ERR_ok;
     TRY(ratio_update(data, done, passes));
-    return gain_update(data, done);
+    TRY(gain_update(data, done));
+    return phase_update(data, done);
 }
 
 err_t method_advance(struct data *data)
 {
+    TRY(phase_advance(data));
     return gain_advance(data);
 }

@@ -13,7 +13,8 @@ err_t plan_new(struct plan **ret)
     if (!plan) return err_set(ERR_memory, "a plan");
     plan->buckets = calloc(BUCKETS, sizeof(struct slot *));
     plan->bucket_count = BUCKETS;
-    plan->updates_done = plan->version = plan->published = plan->resume_version = plan->checkpoint_version = -1;
+    plan->updates_done = plan->version = plan->published = plan->resume_version = -1;
+    plan->checkpoint_version = plan->checkpoint_update = -1;
     plan->last_evaluated = plan->lag_said = -1;
     arena_init(&plan->arena, 0);
     if (!plan->buckets) {
@@ -36,6 +37,7 @@ void plan_free(struct plan **plan)
         p->evaluations = next;
     }
     gain_free(&p->gain);
+    phase_free(&p->phase);
     free(p->buckets);
     arena_fini(&p->arena);
     free(p);
@@ -49,8 +51,42 @@ err_t plan_set_spec(struct plan *plan, const char *text)
     return job_parse(span_text(text), &plan->arena, &plan->spec, &problems);
 }
 
+err_t plan_add_task(struct plan *plan, const struct plan_task *task)
+{
+    struct plan_task *tasks = plan->tasks;
+    if (plan->task_count == plan->task_room) {
+        size_t room = 2 * plan->task_count + 64;
+        tasks = arena_array(&plan->arena, struct plan_task, room);
+        if (!tasks) return ERR_memory;
+        memcpy(tasks, plan->tasks, plan->task_count * sizeof *tasks);
+        plan->task_room = room;
+    }
+    plan->tasks = tasks;
+    plan->tasks[plan->task_count++] = *task;
+    return ERR_ok;
+}
+
+static bool is_ready(const struct plan *plan, const struct plan_task *task)
+{
+    return !task->holdout && !task->candidate && !task->refused && task->phase <= (int64_t)plan->phase.now;
+}
+
+/* The least phase of a task in the mix: without webrl.keep_tasks the newest one that has any. */
+static int64_t least_phase(const struct plan *plan)
+{
+    int64_t newest = 0;
+    if (!plan->spec.webrl.on || plan->spec.webrl.keep_tasks) return 0;
+    for (size_t i = 0; i < plan->task_count; i++) {
+        const struct plan_task *task = &plan->tasks[i];
+        if (is_ready(plan, task) && !task->quarantined && task->phase > newest) newest = task->phase;
+    }
+    return newest;
+}
+
 err_t plan_index_tasks(struct plan *plan)
 {
+    int64_t least = least_phase(plan);
+    plan->holdout_count = 0;
     size_t *all = arena_array(&plan->arena, size_t, 2 * plan->task_count + 1);
     if (!all) return ERR_memory;
     plan->holdout = all;
@@ -58,7 +94,8 @@ err_t plan_index_tasks(struct plan *plan)
     for (size_t e = 0; e < plan->spec.environment_count; e++) {
         plan->train[e] = all + at;
         for (size_t i = 0; i < plan->task_count; i++) {
-            if (plan->tasks[i].environment == (int64_t)e && !plan->tasks[i].holdout) all[at++] = i;
+            const struct plan_task *task = &plan->tasks[i];
+            if (task->environment == (int64_t)e && is_ready(plan, task) && task->phase >= least) all[at++] = i;
         }
         plan->train_count[e] = (size_t)(all + at - plan->train[e]);
         plan->draws[e].weight = plan->spec.environments[e].weight;

@@ -16,6 +16,7 @@
 #include "services/common/store/store_score.h"
 #include "services/data/gain.h"
 #include "services/data/method.h"
+#include "services/data/phase.h"
 
 #define PLAN_PAYLOAD_BYTES ((size_t)256 << 20)
 
@@ -73,6 +74,7 @@ struct group {
     int64_t max_steps;   /* of its leases */
     int64_t phase;       /* WebRL */
     int64_t of_episode;  /* score: the stored episode that is measured; -1: the task's start */
+    double perplexity;   /* what came of it */
     struct group *plain; /* hinted: the failed group in whose place it stands; owned, and not in plan->groups */
     struct slot slots[];
 };
@@ -84,6 +86,8 @@ struct plan_task {
     int64_t level;
     const char *body, *hint;
     uint8_t void_streak;
+    int64_t phase; /* WebRL: the first one it may be drawn in */
+    bool generated, candidate, refused;
     bool solved;              /* its newest plain episodes all won (GAIN-RL) */
     struct store_score score; /* the newest that is known here; version -1: none */
 };
@@ -131,8 +135,9 @@ struct plan {
     char resume_path[1024];
     char resume_sha256[DIGEST_HEX_BYTES];
     int64_t checkpoint_version; /* newest committed of this lineage or before, -1 */
+    int64_t checkpoint_update;  /* last update in it, -1 */
     struct plan_task *tasks;
-    size_t task_count;
+    size_t task_count, task_room;
     size_t *train[JOB_ENVIRONMENTS]; /* task indices by environment */
     size_t train_count[JOB_ENVIRONMENTS];
     size_t *holdout;
@@ -160,6 +165,8 @@ struct plan {
     struct method_figures method_figures;
     struct replay_ratio ratio;                  /* after the newest update recorded */
     struct gain gain;                           /* likewise */
+    struct phase phase;                         /* likewise */
+    size_t replayed;                            /* members of the newest batch that were replayed */
     uint64_t episodes, tokens, retried, voided; /* since this process started */
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;
@@ -175,7 +182,9 @@ err_t plan_new(struct plan **ret) MUST_USE;
 void plan_free(struct plan **plan);
 /* Parses the spec (kept as text too) and makes the tables that follow from it. */
 err_t plan_set_spec(struct plan *plan, const char *text) MUST_USE;
-/* Fills train, holdout and draws from tasks. */
+/* One more task; pointers into tasks are no longer good. */
+err_t plan_add_task(struct plan *plan, const struct plan_task *task) MUST_USE;
+/* Fills train, holdout and draws from tasks: those of the phase that began last, or before. */
 err_t plan_index_tasks(struct plan *plan) MUST_USE;
 /* A new group of pending, unwritten slots in its queue. */
 err_t plan_add_group(struct plan *plan, struct group **ret, enum group_source source, size_t task, size_t size) MUST_USE;

@@ -38,22 +38,52 @@ void policy_take_weights(const struct plan *plan, struct evaluation *evaluation)
     memcpy(weights->where, plan->published_where, sizeof weights->where);
 }
 
-void policy_announce(struct data *data, const char *worker, int64_t version)
+/* What evaluations are pinned to is in memory, what scores are pinned to in the ledger. */
+static err_t find_weights(struct data *data, int64_t version, struct store_policy *ret)
 {
     const struct evaluation *e = data->plan->evaluations;
     while (e && e->version != version) e = e->next;
-    if (!e || !e->weights.where[0]) return;
-    const char *digest = arena_text(&data->arena, span_text(e->weights.digest));
-    const char *where = arena_text(&data->arena, span_text(e->weights.where));
+    if (!e || !e->weights.where[0]) return store_policy_of_version(data->store, data->plan->job, version, &data->arena, ret);
+    *ret = (struct store_policy){.lineage = e->weights.lineage,
+                                 .version = version,
+                                 .digest = arena_text(&data->arena, span_text(e->weights.digest)),
+                                 .where = arena_text(&data->arena, span_text(e->weights.where))};
+    return ret->digest && ret->where ? ERR_ok : ERR_memory;
+}
+
+err_t policy_announce(struct data *data, const char *worker, int64_t version)
+{
+    struct store_policy weights;
+    if (version == data->plan->published) return ERR_ok; /* it is told of the newest anyway */
+    err_t err = find_weights(data, version, &weights);
+    if (err == ERR_not_found) return ERR_ok;
+    TRY(err);
     struct wire_policy_wanted *wanted = arena_array(&data->arena, struct wire_policy_wanted, 1);
-    bool good = digest && where && wanted;
-    if (good)
+    if (wanted)
         *wanted = (struct wire_policy_wanted){.job = (uint64_t)data->plan->job,
-                                              .lineage = e->weights.lineage,
+                                              .lineage = weights.lineage,
                                               .version = version,
-                                              .digest = span_text(digest),
-                                              .where = span_text(where)};
-    data_say(data, worker, NULL, WIRE_policy_wanted, good ? wanted : NULL);
+                                              .digest = span_text(weights.digest),
+                                              .where = span_text(weights.where)};
+    data_say(data, worker, NULL, WIRE_policy_wanted, wanted);
+    return data->turn_err;
+}
+
+const struct wire_policy_wanted *policy_orm(struct data *data)
+{
+    const struct plan *plan = data->plan;
+    struct wire_policy_wanted *wanted = arena_array(&data->arena, struct wire_policy_wanted, 1);
+    /* copies: a fork in this turn forgets the model before the message is sent */
+    const char *digest = arena_text(&data->arena, span_text(plan->phase.orm_digest));
+    const char *where = arena_text(&data->arena, span_text(plan->phase.orm_where));
+    if (!wanted || !digest || !where) return NULL;
+    *wanted = (struct wire_policy_wanted){.job = (uint64_t)plan->job,
+                                          .lineage = plan->lineage,
+                                          .version = plan->phase.orm_version,
+                                          .digest = span_text(digest),
+                                          .where = span_text(where),
+                                          .role = span_text("orm")};
+    return wanted;
 }
 
 static void pin(uint64_t pinned[PINS], size_t *count, int64_t version)
@@ -93,14 +123,30 @@ static bool is_evaluated(const struct plan *plan, int64_t version)
     return spec->every > 0 && version / spec->every > (newest < 0 ? 0 : newest / spec->every);
 }
 
+static void publish_orm(struct data *data, const struct wire_policy_published *published)
+{
+    struct phase *phase = &data->plan->phase;
+    if (published->version < phase->orm_version) return;
+    phase->orm_version = published->version;
+    to_text(phase->orm_digest, sizeof phase->orm_digest, published->digest);
+    to_text(phase->orm_where, sizeof phase->orm_where, published->where);
+    stall_over(data);
+    data_say(data, NULL, "rollout", WIRE_policy_wanted, policy_orm(data));
+}
+
 static err_t publish(struct data *data, const struct wire_policy_published *published)
 {
     struct plan *plan = data->plan;
     const char *digest = arena_text(&data->arena, published->digest), *where = arena_text(&data->arena, published->where);
     if (!digest || !where) return ERR_memory;
+    bool orm = span_is(published->role, "orm");
     TRY(data_begin(data));
-    const struct store_policy row = {published->lineage, published->version, digest, where};
+    const struct store_policy row = {published->lineage, published->version, digest, where, orm ? "orm" : "policy"};
     TRY(store_policy_publish(data->store, plan->job, &row));
+    if (orm) {
+        publish_orm(data, published);
+        return ERR_ok;
+    }
     if (published->version <= plan->published) return ERR_ok; /* said before */
     stall_over(data);
     plan->published = published->version;
@@ -140,6 +186,7 @@ static err_t commit(struct data *data, const struct wire_checkpoint_committed *c
     TRY(data_begin(data));
     TRY(store_policy_commit(data->store, plan->job, &row));
     TRY(store_batch_commit(data->store, plan->job, checkpoint->lineage, checkpoint->update));
+    if (checkpoint->update > plan->checkpoint_update) plan->checkpoint_update = checkpoint->update;
     if (checkpoint->version <= plan->checkpoint_version) return ERR_ok; /* said before */
     plan->checkpoint_version = checkpoint->version;
     const char *inputs = arena_printf(

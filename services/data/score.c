@@ -44,7 +44,7 @@ static const struct {
     {"value", false, false, -1e9, 1e9},      {"perplexity", true, true, 0.999, 1e300},
 };
 
-err_t score_end(struct data *data, const struct group *group, const struct wire_episode_done *done, const char **ret_json)
+err_t score_end(struct data *data, struct group *group, const struct wire_episode_done *done, const char **ret_json)
 {
     bool replay = group->of_episode >= 0;
     struct method_number numbers[sizeof names / sizeof *names];
@@ -58,6 +58,7 @@ err_t score_end(struct data *data, const struct group *group, const struct wire_
         numbers[n++] = (struct method_number){names[i].name, value};
     }
     *ret_json = method_json(&data->arena, numbers, n);
+    group->perplexity = measured(done, "perplexity");
     if (!*ret_json || replay) return *ret_json ? ERR_ok : ERR_memory;
     struct plan_task *task = &data->plan->tasks[group->task];
     task->score = (struct store_score){.task = task->id,
@@ -71,12 +72,22 @@ err_t score_end(struct data *data, const struct group *group, const struct wire_
     return good ? ERR_ok : ERR_memory;
 }
 
+err_t score_judged(struct data *data, const struct wire_episode_done *done, const char **ret_json)
+{
+    const struct method_number score = {"score", measured(done, "score")};
+    *ret_json = method_json(&data->arena, &score, 1);
+    return *ret_json ? ERR_ok : ERR_memory;
+}
+
 err_t score_close(struct data *data, struct group *group, bool voided)
 {
+    size_t task = group->task;
     bool of_task = group->of_episode < 0;
     if (!voided) TRY(judge_close(data, group, "closed", "measured"));
+    if (!of_task) TRY(replay_measured(data, group, voided ? (double)NAN : group->perplexity));
     plan_remove_group(data->plan, group);
-    return of_task ? gain_scored(data) : ERR_ok;
+    if (!of_task) return ERR_ok;
+    return data->plan->tasks[task].candidate ? candidate_scored(data, task, voided) : gain_scored(data);
 }
 
 void score_drop(struct plan *plan)

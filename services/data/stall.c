@@ -73,6 +73,8 @@ void stall_find(const struct data *data, struct stall *ret)
         say(ret, "rollout", "%zu episodes wait for a worker; %.0f of %.0f slots are in use, %llu are asked for", n.pending,
             peers_counter(rollout, "slots_used", false), peers_counter(rollout, "slots", false),
             (unsigned long long)(rollout ? rollout->demand : 0));
+    else if (phase_waits(plan))
+        say(ret, "trainer", "phase %lld waits for the checkpoint of its last update", (long long)plan->phase.now);
     else if (!trainer->waits)
         say(ret, "trainer", "it neither computes nor waits for a batch");
     else

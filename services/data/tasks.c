@@ -60,6 +60,8 @@ static err_t add(struct maker *m, const char *body, int64_t level, const char *h
         .hash = arena_text(arena, span_text(hash.hex)),
         .hint = arena_text(arena, span_text(hint ? hint : own_hint)),
         .source = source,
+        .parent = -1,
+        .state = "active",
     };
     const struct store_task *t = &m->tasks[m->count++];
     return t->body && t->hash && t->hint ? ERR_ok : ERR_memory;

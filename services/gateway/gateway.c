@@ -187,6 +187,7 @@ static void fini(struct service *service)
     struct gateway *gateway = service->self;
     if (!gateway) return;
     store_close(&gateway->store);
+    origin_fini(&gateway->origin);
     free(gateway);
 }
 

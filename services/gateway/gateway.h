@@ -3,6 +3,7 @@
 #ifndef PAL_GATEWAY_GATEWAY_H
 #define PAL_GATEWAY_GATEWAY_H
 
+#include "services/common/origin/origin.h"
 #include "services/common/run/service.h"
 #include "services/common/store/store.h"
 #include "services/common/web/web.h"
@@ -55,6 +56,8 @@ struct gateway {
     struct subscriber subscribers[GATEWAY_SUBSCRIBERS];
     uint64_t requests, refused;
     uint64_t looked_ms, asked_ms;
+    struct origin origin; /* of the job whose episode was read last: tokens need its tokenizer */
+    int64_t origin_job;   /* 0: none */
 };
 
 uint64_t gateway_now_ms(const struct gateway *gateway);
@@ -85,7 +88,7 @@ struct gateway_series {
 const struct gateway_series *gateway_series(size_t *ret_count);
 err_t gateway_prometheus(const json_t *status, struct buf *out) MUST_USE;
 /* transcript.c: adds "transcript": {...} to an episode's JSON */
-err_t transcript_add(struct store *store, int64_t job, int64_t episode, struct buf *json) MUST_USE;
+err_t transcript_add(struct gateway *gateway, struct store *store, int64_t job, int64_t episode, struct buf *json) MUST_USE;
 /* documents.c */
 err_t documents_openapi(struct buf *out) MUST_USE;
 err_t documents_rest(struct buf *out) MUST_USE;

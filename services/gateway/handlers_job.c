@@ -1,5 +1,5 @@
 /* Handlers of one job: submit, list, change, read. */
-#include "services/common/job/job.h"
+#include "services/common/origin/origin.h"
 #include "services/common/run/log.h"
 #include "services/common/store/store_read.h"
 #include "services/gateway/gateway.h"
@@ -56,6 +56,7 @@ void handle_jobs_post(void *ctx, struct web_request *request)
     struct job_problems problems;
     gateway->requests++;
     err_t err = job_parse(web_body(request), &arena, &spec, &problems);
+    if (err == ERR_ok) err = origin_check(&spec, &arena, &problems);
     if (err != ERR_ok) {
         refuse(request, err, &problems);
         return;
@@ -251,6 +252,6 @@ void handle_job_episode(void *ctx, struct web_request *request)
     if (!begin(&read, ctx, request)) return;
     err_t err = web_id(request, 1, &episode);
     if (err == ERR_ok) err = store_read_episode(read.store, read.job, episode, &read.out);
-    if (err == ERR_ok) err = transcript_add(read.store, read.job, episode, &read.out);
+    if (err == ERR_ok) err = transcript_add(read.gateway, read.store, read.job, episode, &read.out);
     end(&read, request, err);
 }

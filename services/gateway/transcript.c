@@ -1,9 +1,7 @@
 /* An episode's payload as people and programs read it: turns with their text, tokens, log-probs, entropies and versions. */
 #include "rollout/sequence.h"
-#include "services/common/job/job.h"
 #include "services/common/store/store_read.h"
 #include "services/gateway/gateway.h"
-#include "trainer/model/tokenizer.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -25,6 +23,7 @@ static err_t unpack(struct span packed, int64_t raw_size, struct arena *arena, s
 static json_t *text_of(const struct tokenizer *tokenizer, const int32_t *tokens, size_t count)
 {
     AUTO(buf) text = {0};
+    if (!tokenizer) return NULL; /* the model's directory is gone: tokens only */
     if (tokenizer_decode(tokenizer, tokens, count, &text) != ERR_ok) return NULL;
     while (text.size && (text.data[text.size - 1] == '\n' || text.data[text.size - 1] == '>')) text.size--;
     return json_stringn(text.data ? (const char *)text.data : "", text.size);
@@ -60,33 +59,47 @@ static json_t *turns_json(const struct tokenizer *tokenizer, const struct sequen
     return turns;
 }
 
-static err_t make(struct store *store, int64_t job, struct span packed, int64_t raw_size, json_t **ret)
+/* The job's tokenizer, kept for the next episode of the same job; NULL when it cannot be had any more. */
+static err_t tokenizer_of(struct gateway *gateway, struct store *store, int64_t job, const struct tokenizer **ret)
 {
     AUTO(arena) arena = {0};
-    AUTO(buf) spec_text = {0};
+    AUTO(buf) text = {0};
     struct job_spec spec;
     struct job_problems problems;
+    *ret = gateway->origin.tokenizer;
+    if (gateway->origin_job == job) return ERR_ok;
+    TRY(store_read_spec(store, job, &text));
+    TRY(job_parse(buf_span(&text), &arena, &spec, &problems));
+    spec.rollout.prompt = JOB_PROMPT_RAW; /* how prompts are made does not matter here */
+    origin_fini(&gateway->origin);
+    gateway->origin_job = 0;
+    err_t err = origin_open(&spec, &gateway->origin);
+    if (err == ERR_memory) return err;
+    if (err == ERR_ok) gateway->origin_job = job;
+    *ret = gateway->origin.tokenizer;
+    return ERR_ok;
+}
+
+static err_t make(struct gateway *gateway, struct store *store, int64_t job, struct span packed, int64_t raw_size,
+                  json_t **ret)
+{
+    AUTO(arena) arena = {0};
     struct sequence sequence;
-    const char *const *words = NULL;
-    size_t count = 0;
-    AUTO_PTR(tokenizer) tokenizer = NULL;
+    const struct tokenizer *tokenizer = NULL;
     TRY(unpack(packed, raw_size, &arena, &sequence));
-    TRY(store_read_spec(store, job, &spec_text));
-    TRY(job_parse(buf_span(&spec_text), &arena, &spec, &problems));
-    TRY(job_words(&spec, &arena, &words, &count));
-    TRY(tokenizer_new_words(&tokenizer, words, count));
+    TRY(tokenizer_of(gateway, store, job, &tokenizer));
     *ret = turns_json(tokenizer, &sequence);
     return *ret ? ERR_ok : err_set(ERR_memory, "a transcript");
 }
 
-err_t transcript_add(struct store *store, int64_t job, int64_t episode, struct buf *json)
+err_t transcript_add(struct gateway *gateway, struct store *store, int64_t job, int64_t episode, struct buf *json)
 {
     AUTO(buf) packed = {0};
     int64_t raw_size = 0;
     json_t *turns = NULL;
     err_t err = store_read_payload(store, job, episode, &packed, &raw_size);
     if (err == ERR_ok)
-        err = make(store, job, buf_span(&packed), raw_size, &turns);
+        err = make(gateway, store, job, buf_span(&packed), raw_size, &turns);
     else if (err == ERR_not_found)
         turns = json_null(); /* it failed, or has not ended */
     if (err != ERR_ok && err != ERR_not_found) return err;

@@ -1,11 +1,12 @@
 /* The engine's steps: all seats with tokens to feed, one decoder call per policy version, a token drawn for each. */
 #include "services/common/run/log.h"
-#include "services/rollout/rollout.h"
+#include "services/rollout/prefix.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#define GAP_WARN 1e-4
+#define GAP_WARN      1e-4
+#define GAP_WARN_HALF 5e-2 /* with a cache of halves */
 
 static void on_idle(uv_idle_t *idle)
 {
@@ -41,7 +42,8 @@ static bool prepare(struct rollout *rollout, struct seat *seat)
                 rollout_now_ms(rollout) - seat->started_ms > (uint64_t)rollout->spec.rollout.refresh_deadline_ms;
     bool boundary = seat->policy && seat->pin_version < 0 && turn && runner_at_turn(&seat->runner);
     if (!seat->policy || boundary) {
-        struct policy *policy = policies_get(&rollout->policies, seat->pin_version, seat->min_version, &rollout->config);
+        struct policy *policy =
+            policies_get(&rollout->policies, seat->pin_version, seat->min_version, &rollout->origin.model);
         if (!policy) return seat->policy != NULL;
         if (boundary && policy != seat->policy) {
             decoder_reset(rollout->decoder, (uint32_t)seat->slot);
@@ -59,7 +61,7 @@ static bool prepare(struct rollout *rollout, struct seat *seat)
 /* One decoder call for the seats that play with this policy. */
 static void feed(struct rollout *rollout, struct policy *policy, struct seat **seats, size_t count)
 {
-    size_t vocab = (size_t)rollout->config.vocab;
+    size_t vocab = (size_t)rollout->origin.model.vocab;
     double start = rollout_clock_ms();
     for (size_t i = 0; i < count; i++) {
         struct runner *runner = &seats[i]->runner;
@@ -103,8 +105,11 @@ void play_step(struct rollout *rollout)
             rollout->fed[to++] = rollout->fed[i];
             rollout->fed[i] = swap;
         }
-        feed(rollout, policy, rollout->fed + from, to - from);
-        from = to;
+        while (from < to) {
+            size_t now = prefix_share(rollout, rollout->fed + from, to - from);
+            feed(rollout, policy, rollout->fed + from, now);
+            from += now;
+        }
     }
     seats_flush(rollout);
 }
@@ -144,7 +149,7 @@ void play_check(struct rollout *rollout, const struct seat *seat)
     double gap = 0;
     err_t err = compare(rollout, seat, &gap);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "comparing sampler and learner");
-    if (gap > GAP_WARN)
+    if (gap > (rollout->spec.rollout.kv_cache == JOB_KV_CACHE_FP16 ? GAP_WARN_HALF : GAP_WARN))
         log_warn("sampler and learner differ by %.2g in log-prob (episode %llu)", gap, (unsigned long long)seat->episode);
     if (gap > rollout->counters.logp_gap_max) rollout->counters.logp_gap_max = gap;
 }

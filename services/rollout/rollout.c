@@ -28,29 +28,28 @@ static void close_job(struct rollout *rollout)
     seats_close(rollout);
     decoder_free(&rollout->decoder);
     learner_free(&rollout->checker);
-    tokenizer_free(&rollout->tokenizer);
+    origin_fini(&rollout->origin);
     policies_fini(&rollout->policies);
     outbox_clear(&rollout->outbox);
     arena_fini(&rollout->arena);
     rollout->job = 0;
-    rollout->since_check = rollout->newest_token = 0;
+    rollout->newest_token = 0;
+    rollout->since_check = ROLLOUT_CHECK_EVERY - 1; /* the first episode is looked at */
 }
 
 static err_t open_job(struct rollout *rollout, const struct wire_job_assign *assign)
 {
     struct job_problems problems;
-    const char *const *words = NULL;
-    size_t word_count = 0;
     arena_init(&rollout->arena, 0);
     policies_init(&rollout->policies, assign->job);
     TRY(job_parse(assign->spec, &rollout->arena, &rollout->spec, &problems));
-    TRY(job_words(&rollout->spec, &rollout->arena, &words, &word_count));
-    TRY(tokenizer_new_words(&rollout->tokenizer, words, word_count));
-    TRY(model_preset(rollout->spec.init.preset, tokenizer_vocab(rollout->tokenizer), &rollout->config));
+    TRY(origin_open(&rollout->spec, &rollout->origin));
     TRY(seats_open(rollout));
     uint32_t context = (uint32_t)rollout->spec.rollout.max_context;
-    TRY(decoder_new(&rollout->decoder, &rollout->config, (uint32_t)rollout->slots, context, rollout->pool));
-    return learner_new(&rollout->checker, &rollout->config, 1, context, LEARNER_KIND_forward);
+    const struct decoder_options options = {(uint32_t)rollout->slots, context,
+                                            rollout->spec.rollout.kv_cache == JOB_KV_CACHE_FP16};
+    TRY(decoder_new(&rollout->decoder, &rollout->origin.model, &options, rollout->pool));
+    return learner_new(&rollout->checker, &rollout->origin.model, 1, context, LEARNER_KIND_forward);
 }
 
 static void job_assign(struct rollout *rollout, const struct wire_job_assign *assign)
@@ -73,7 +72,7 @@ static void job_assign(struct rollout *rollout, const struct wire_job_assign *as
     rollout->lineage = assign->lineage;
     rollout->idle_since_ms = rollout_now_ms(rollout);
     log_info("job %llu: %zu slots, %d ids, %zu parameters", (unsigned long long)assign->job, rollout->slots,
-             rollout->config.vocab, model_parameters(&rollout->config));
+             rollout->origin.model.vocab, model_parameters(&rollout->origin.model));
 }
 
 /* ---- what leaves every few milliseconds ---- */
@@ -229,6 +228,7 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     pulse_counter(pulse, "demonstrations", (double)n->demonstrations);
     pulse_counter(pulse, "steps", (double)n->steps);
     pulse_counter(pulse, "prompt_tokens", (double)n->prompt_tokens);
+    pulse_counter(pulse, "shared_tokens", (double)n->shared_tokens);
     pulse_counter(pulse, "action_tokens", (double)n->action_tokens);
     pulse_counter(pulse, "leases", (double)n->leases);
     pulse_counter(pulse, "revoked", (double)n->revoked);

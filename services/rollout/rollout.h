@@ -7,7 +7,7 @@
 #define PAL_ROLLOUT_SERVICE_ROLLOUT_H
 
 #include "rollout/runner.h"
-#include "services/common/job/job.h"
+#include "services/common/origin/origin.h"
 #include "services/common/run/service.h"
 #include "services/rollout/outbox.h"
 #include "services/rollout/policies.h"
@@ -50,7 +50,8 @@ struct seat {
 };
 
 struct rollout_counters {
-    uint64_t episodes, demonstrations, steps, prompt_tokens, action_tokens, leases, revoked, checked, calls_resent;
+    uint64_t episodes, demonstrations, steps, prompt_tokens, shared_tokens, action_tokens, leases, revoked, checked,
+        calls_resent;
     uint64_t failures[OUTCOME_COUNT];
     double engine_ms, idle_ms, env_wait_ms, logp_gap_max;
     uint64_t engine_steps;
@@ -68,8 +69,7 @@ struct rollout {
     int64_t lineage;
     struct arena arena;
     struct job_spec spec;
-    struct tokenizer *tokenizer;
-    struct model_config config;
+    struct origin origin; /* shape, tokenizer, chat template */
     struct decoder *decoder;
     struct learner *checker;
     struct policies policies;

@@ -240,7 +240,8 @@ static err_t begin(struct rollout *rollout, struct seat *seat, const struct wire
     if (lease->environment >= rollout->spec.environment_count)
         return err_set(ERR_invalid, "environment %llu of %zu", (unsigned long long)lease->environment,
                        rollout->spec.environment_count);
-    const struct runner_config config = {.tokenizer = rollout->tokenizer,
+    const struct runner_config config = {.tokenizer = rollout->origin.tokenizer,
+                                         .chat = rollout->origin.chat,
                                          .max_steps = (uint32_t)lease->max_steps,
                                          .max_new_tokens = (uint32_t)rollout->spec.rollout.max_new_tokens,
                                          .temperature = (float)rollout->spec.rollout.temperature,
@@ -379,7 +380,8 @@ void seats_sweep(struct rollout *rollout)
         } else if (seat->state == SEAT_ENV) {
             again_look(rollout, seat);
         } else if (seat->state == SEAT_PLAY && !seat->policy && now >= seat->deadline_ms) {
-            bool there = policies_get(&rollout->policies, seat->pin_version, seat->min_version, &rollout->config) != NULL;
+            bool there =
+                policies_get(&rollout->policies, seat->pin_version, seat->min_version, &rollout->origin.model) != NULL;
             release_env(rollout, seat);
             seats_end(rollout, seat, OUTCOME_engine_error, there ? "no engine slot became free" : err_text());
         }
@@ -394,7 +396,7 @@ err_t seats_open(struct rollout *rollout)
     for (size_t i = 0; i < rollout->spec.environment_count; i++) slots += (size_t)rollout->spec.environments[i].slots;
     rollout->slots = slots;
     rollout->seat_count = slots;
-    size_t vocab = (size_t)rollout->config.vocab;
+    size_t vocab = (size_t)rollout->origin.model.vocab;
     rollout->seats = calloc(rollout->seat_count, sizeof *rollout->seats);
     rollout->free_slots = calloc(slots, sizeof *rollout->free_slots);
     rollout->logits = calloc(slots * vocab, sizeof *rollout->logits);

@@ -61,7 +61,8 @@ err_t archive_save(const struct archive *archive, const struct checkpoint *check
     uint8_t header[CHECKPOINT_HEADER_BYTES];
     struct span spans[CHECKPOINT_SPANS];
     size_t count = 0;
-    struct archive_entry entry = {.size = checkpoint_bytes(&checkpoint->config, checkpoint->reference != NULL)};
+    const struct checkpoint_parts parts = checkpoint_parts(checkpoint);
+    struct archive_entry entry = {.size = checkpoint_bytes(&checkpoint->config, &parts)};
     path_of(archive, (struct name){checkpoint->lineage, checkpoint->version}, entry.path);
     checkpoint_encode(checkpoint, header, spans, &count);
     TRY(digest_spans(spans, count, &entry.sha256));

@@ -1,6 +1,6 @@
 #include "services/trainer/assignment.h"
 
-#include "trainer/model/tokenizer.h"
+#include "services/common/origin/origin.h"
 
 #include <stdlib.h>
 
@@ -12,6 +12,13 @@ _Static_assert((int)JOB_IMPORTANCE_TIS == (int)LOSS_IMPORTANCE_tis, "importance"
 _Static_assert((int)JOB_IMPORTANCE_MASKED == (int)LOSS_IMPORTANCE_masked, "importance");
 _Static_assert((int)JOB_AGGREGATION_TOKEN_MEAN == (int)LOSS_AGGREGATION_token_mean, "aggregation");
 _Static_assert((int)JOB_AGGREGATION_SEQ_MEAN == (int)LOSS_AGGREGATION_seq_mean, "aggregation");
+_Static_assert((int)JOB_AGGREGATION_STEP_MEAN == (int)LOSS_AGGREGATION_step_mean, "aggregation");
+_Static_assert((int)JOB_LOSS_GRPO == (int)LOSS_grpo && (int)JOB_LOSS_GSPO == (int)LOSS_gspo, "loss");
+_Static_assert((int)JOB_LOSS_PPO == (int)LOSS_ppo && (int)JOB_LOSS_WEBRL == (int)LOSS_webrl, "loss");
+_Static_assert((int)JOB_GUIDE_SHAPING_NONE == (int)LOSS_SHAPING_none, "shaping");
+_Static_assert((int)JOB_GUIDE_SHAPING_CONSTANT == (int)LOSS_SHAPING_constant, "shaping");
+_Static_assert((int)JOB_GUIDE_SHAPING_QUANTILE == (int)LOSS_SHAPING_quantile, "shaping");
+_Static_assert((int)JOB_GUIDE_SHAPING_POWER == (int)LOSS_SHAPING_power, "shaping");
 
 static err_t copy_message(struct assignment *a, const struct wire_job_assign *message)
 {
@@ -57,18 +64,6 @@ static err_t parse(struct assignment *a)
     return err_set(err, "the job's %s %s (%zu problems)", problems.rows[0].pointer, problems.rows[0].detail, problems.count);
 }
 
-static err_t model_of(struct assignment *a, struct model_config *ret)
-{
-    const char *const *words = NULL;
-    size_t count = 0;
-    TRY(job_words(&a->spec, &a->arena, &words, &count));
-    struct tokenizer *tokenizer = NULL;
-    TRY(tokenizer_new_words(&tokenizer, words, count));
-    err_t err = model_preset(a->spec.init.preset, tokenizer_vocab(tokenizer), ret);
-    tokenizer_free(&tokenizer);
-    return err;
-}
-
 /* tokens_per_microbatch, but no more than a batch can hold: the learner's memory grows with it */
 static size_t microbatch_tokens(const struct job_spec *spec, size_t longest)
 {
@@ -78,38 +73,77 @@ static size_t microbatch_tokens(const struct job_spec *spec, size_t longest)
     return wanted < most ? wanted : most;
 }
 
+static struct loss_terms terms_of(const struct job_spec *spec)
+{
+    const struct job_trainer *t = &spec->trainer;
+    const struct job_guide *g = &spec->guide;
+    return (struct loss_terms){.clip_low = t->clip_low,
+                               .clip_high = t->clip_high,
+                               .dual_clip = t->dual_clip,
+                               .importance = (enum loss_importance)t->importance.mode,
+                               .cap = t->importance.cap,
+                               .behave_ratio = t->old_policy == JOB_OLD_POLICY_BEHAVE,
+                               .entropy = t->entropy,
+                               .kl = t->kl,
+                               .guide = {.shaping = (enum loss_shaping)g->shaping,
+                                         .gamma = g->gamma,
+                                         .quantile = g->quantile,
+                                         .power = g->power,
+                                         .certain = g->certain,
+                                         .clip = g->clip},
+                               .regression = {.beta = t->regression.beta,
+                                              .mean = t->regression.log_ratio == JOB_LOG_RATIO_MEAN,
+                                              .released = t->regression.form == JOB_REGRESSION_FORM_RELEASED}};
+}
+
+static struct update_config update_of(const struct job_spec *spec, size_t microbatch)
+{
+    const struct job_trainer *t = &spec->trainer;
+    return (struct update_config){
+        .loss = (enum loss_kind)t->loss,
+        .terms = terms_of(spec),
+        .aggregation = (enum loss_aggregation)t->aggregation,
+        .hint_ratio = spec->guide.correction == JOB_GUIDE_CORRECTION_RATIO,
+        .hint_positive = spec->guide.positive_only,
+        .discount = t->value.discount,
+        .lambda = t->value.gae_lambda,
+        .mix = t->regression.lambda,
+        .minibatches = (size_t)t->minibatches,
+        .epochs = (size_t)t->epochs,
+        .tokens_per_microbatch = microbatch,
+        .temperature = (float)spec->rollout.temperature,
+        .schedule = {.kind = t->schedule == JOB_SCHEDULE_LINEAR ? SCHEDULE_linear : SCHEDULE_constant,
+                     .peak = t->lr,
+                     .warmup = (uint64_t)t->warmup,
+                     .total = (uint64_t)t->updates},
+    };
+}
+
+/* The value head, where something reads it. */
+static struct value_config value_of(const struct job_spec *spec)
+{
+    const struct job_trainer *t = &spec->trainer;
+    bool wanted = t->loss == JOB_LOSS_PPO || t->loss == JOB_LOSS_WEBRL || spec->webrl.on || spec->replay_ratio.on;
+    if (!wanted) return (struct value_config){0};
+    return (struct value_config){.units = (size_t)t->value.width,
+                                 .lr = t->value.lr,
+                                 .coefficient = t->value.body == JOB_VALUE_BODY_SHARED ? t->value.coefficient : 0};
+}
+
 static void configure(struct assignment *a, struct trainee_config *ret)
 {
     const struct job_trainer *t = &a->spec.trainer;
     size_t longest = (size_t)a->spec.rollout.max_context, positions = (size_t)ret->model.max_positions;
     if (longest > positions) longest = positions;
     size_t microbatch = microbatch_tokens(&a->spec, longest);
-    a->update = (struct update_config){
-        .loss = (enum loss_kind)t->loss,
-        .terms = {.clip_low = t->clip_low,
-                  .clip_high = t->clip_high,
-                  .dual_clip = t->dual_clip,
-                  .importance = (enum loss_importance)t->importance.mode,
-                  .cap = t->importance.cap,
-                  .behave_ratio = t->old_policy == JOB_OLD_POLICY_BEHAVE,
-                  .entropy = t->entropy,
-                  .kl = t->kl},
-        .aggregation = (enum loss_aggregation)t->aggregation,
-        .minibatches = (size_t)t->minibatches,
-        .epochs = (size_t)t->epochs,
-        .tokens_per_microbatch = microbatch,
-        .temperature = (float)a->spec.rollout.temperature,
-        .schedule = {.kind = t->schedule == JOB_SCHEDULE_LINEAR ? SCHEDULE_linear : SCHEDULE_constant,
-                     .peak = t->lr,
-                     .warmup = (uint64_t)t->warmup,
-                     .total = (uint64_t)t->updates},
-    };
+    a->update = update_of(&a->spec, microbatch);
     a->warmstart = (struct warmstart_config){.updates = (size_t)a->spec.warmstart.updates,
                                              .batch = (size_t)a->spec.warmstart.batch,
                                              .lr = a->spec.warmstart.lr,
                                              .tokens_per_microbatch = microbatch,
                                              .temperature = (float)a->spec.rollout.temperature};
     ret->seed = (uint64_t)a->spec.seed;
+    ret->value = value_of(&a->spec);
     ret->adamw = (struct adamw_config)ADAMW_DEFAULTS;
     ret->adamw.beta1 = (float)t->beta1;
     ret->adamw.beta2 = (float)t->beta2;
@@ -122,7 +156,8 @@ static err_t resume(struct assignment *a, const struct trainee_config *config, s
 {
     void *memory = NULL;
     struct checkpoint checkpoint;
-    TRY(archive_load(a->resume_path, a->resume_sha256, checkpoint_bytes(&config->model, true), &memory, &checkpoint));
+    const struct checkpoint_parts most = {true, VALUE_HEAD_UNITS_MOST, true};
+    TRY(archive_load(a->resume_path, a->resume_sha256, checkpoint_bytes(&config->model, &most), &memory, &checkpoint));
     err_t err = ERR_ok;
     if (checkpoint.job != a->job || checkpoint.version != a->resume_version)
         err =
@@ -138,14 +173,24 @@ static err_t resume(struct assignment *a, const struct trainee_config *config, s
     return ERR_ok;
 }
 
+/* version 0: random weights, or those of the directory */
+static err_t begin(struct assignment *a, const struct origin *origin, const struct trainee_config *config, struct pool *pool)
+{
+    TRY(trainee_new(&a->trainee, config, pool));
+    return origin->pretrained ? origin_weights(origin, a->trainee->model) : ERR_ok;
+}
+
 err_t assignment_load(struct assignment *a, struct pool *pool)
 {
     struct trainee_config config = {0};
+    AUTO(origin) origin = {0};
     TRY(parse(a));
-    TRY(model_of(a, &config.model));
+    TRY(origin_open(&a->spec, &origin));
+    config.model = origin.model;
+    config.blank = origin.pretrained;
     configure(a, &config);
     TRY(loss_terms_check(&a->update.terms));
-    return a->resume_version < 0 ? trainee_new(&a->trainee, &config, pool) : resume(a, &config, pool);
+    return a->resume_version < 0 ? begin(a, &origin, &config, pool) : resume(a, &config, pool);
 }
 
 err_t assignment_prepare(struct assignment *a, const char *state_dir, struct pool *pool)

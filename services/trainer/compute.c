@@ -10,13 +10,19 @@ static err_t publish(struct compute *c)
     struct assignment *a = c->assignment;
     crash_here(CRASH_update_computed);
     TRY(model_digest(a->trainee->model, &c->digest));
-    const struct policy_file policy = {.config = a->trainee->model->config,
-                                       .job = a->job,
-                                       .lineage = a->lineage,
-                                       .version = a->trainee->version,
-                                       .digest = c->digest,
-                                       .count = a->trainee->model->count,
-                                       .weights = a->trainee->model->weights};
+    const struct value *value = a->trainee->value;
+    struct policy_file policy = {.config = a->trainee->model->config,
+                                 .job = a->job,
+                                 .lineage = a->lineage,
+                                 .version = a->trainee->version,
+                                 .role = POLICY_FILE_policy,
+                                 .digest = c->digest,
+                                 .weights = a->trainee->model->weights};
+    if (value) {
+        TRY(value_head_digest(value->head, &policy.value_digest));
+        policy.value_units = value->head->units;
+        policy.value = value->head->weights;
+    }
     char path[SHELF_PATH_BYTES];
     shelf_path(&a->shelf, a->lineage, a->trainee->version, path);
     TRY(shelf_write(path, &policy));
@@ -49,7 +55,7 @@ static err_t run_update(struct compute *c)
 {
     struct assignment *a = c->assignment;
     const struct intake *batch = a->batch;
-    const struct update_batch input = {batch->update, batch->episodes, batch->count, batch->norm_tokens};
+    const struct update_batch input = intake_update(batch);
     enum update_outcome outcome = UPDATE_OUTCOME_skipped;
     err_t err = update_run(a->trainee, &a->update, &input, &a->cancel, &outcome, &c->figures);
     if (err == ERR_numeric) { /* the trainee is as it was; the batch is passed over */

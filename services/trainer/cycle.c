@@ -122,7 +122,8 @@ static void after_batch(struct cycle *cycle, struct assignment *a)
               c->figures.tokens_trained, c->took_ms);
     if (c->err_text[0])
         log_warn("job %lu: update %ld was passed over: %s", (unsigned long)a->job, (long)a->want, c->err_text);
-    if (c->figures.own_gap_max > DIAGNOSTICS_OWN_GAP)
+    bool half = a->spec.rollout.kv_cache == JOB_KV_CACHE_FP16;
+    if (c->figures.own_gap_max > (half ? DIAGNOSTICS_OWN_GAP_HALF : DIAGNOSTICS_OWN_GAP))
         log_warn("job %lu: update %ld: sampler and learner differ by %.2g in the log-probs of the same weights",
                  (unsigned long)a->job, (long)a->want, c->figures.own_gap_max);
     if (c->published) a->digest = c->digest;

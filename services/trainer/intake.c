@@ -16,6 +16,26 @@ static err_t kind_of(struct span name, enum intake_kind *ret)
     return err_set(ERR_malformed, "a batch of kind \"%.*s\"; there are warmstart, update and end", SPAN_ARG(name));
 }
 
+static err_t copy_payload(struct intake *intake, struct span *payload)
+{
+    if (payload->size == 0) return ERR_ok;
+    uint8_t *copy = arena_take(&intake->arena, payload->size, 1);
+    if (!copy) return ERR_memory;
+    memcpy(copy, payload->data, payload->size);
+    payload->data = copy;
+    return ERR_ok;
+}
+
+static err_t copy_turns(struct intake *intake, struct wire_u64s *turns)
+{
+    if (turns->n == 0) return ERR_ok;
+    uint64_t *copy = arena_array(&intake->arena, uint64_t, turns->n);
+    if (!copy) return ERR_memory;
+    memcpy(copy, turns->v, turns->n * sizeof *copy);
+    turns->v = copy;
+    return ERR_ok;
+}
+
 static err_t copy_members(struct intake *intake, const struct wire_batch *batch)
 {
     intake->members = arena_array(&intake->arena, struct wire_batch_member, batch->members_count + 1);
@@ -23,11 +43,8 @@ static err_t copy_members(struct intake *intake, const struct wire_batch *batch)
     for (size_t i = 0; i < batch->members_count; i++) {
         struct wire_batch_member *member = &intake->members[i];
         *member = batch->members[i];
-        if (member->payload.size == 0) continue;
-        uint8_t *copy = arena_take(&intake->arena, member->payload.size, 1);
-        if (!copy) return ERR_memory;
-        memcpy(copy, member->payload.data, member->payload.size);
-        member->payload.data = copy;
+        TRY(copy_turns(intake, &member->dropped));
+        TRY(copy_payload(intake, &member->payload));
     }
     intake->count = batch->members_count;
     return ERR_ok;
@@ -37,9 +54,15 @@ err_t intake_new(struct intake **ret, const struct wire_batch *batch)
 {
     enum intake_kind kind = INTAKE_KIND_end;
     TRY(kind_of(batch->kind, &kind));
+    if (batch->extra_passes > INTAKE_PASSES)
+        return err_set(ERR_malformed, "extra_passes: %lu; at most %d", (unsigned long)batch->extra_passes, INTAKE_PASSES);
     struct intake *intake = calloc(1, sizeof *intake);
     if (!intake) return err_set(ERR_memory, "a batch");
-    *intake = (struct intake){.kind = kind, .update = batch->update, .norm_tokens = (double)batch->norm_tokens};
+    *intake = (struct intake){.kind = kind,
+                              .update = batch->update,
+                              .norm_tokens = (double)batch->norm_tokens,
+                              .extra_passes = (size_t)batch->extra_passes,
+                              .discarded = batch->discarded};
     arena_init(&intake->arena, INTAKE_BATCH_BYTES);
     err_t err = copy_members(intake, batch);
     if (err != ERR_ok)
@@ -74,26 +97,38 @@ static err_t decompress(const struct wire_batch_member *member, struct buf *raw)
     return ERR_ok;
 }
 
-static uint32_t count_targets(const struct sequence *sequence)
+/* A flag for each turn that is not trained on. */
+static err_t drop_turns(struct intake *intake, const struct wire_u64s *turns, struct episode *episode)
 {
-    uint32_t targets = 0;
-    for (uint32_t t = 0; t < sequence->count; t++) targets += sequence->target[t] ? 1 : 0;
-    return targets;
+    if (turns->n == 0) return ERR_ok;
+    uint8_t *dropped = arena_array(&intake->arena, uint8_t, episode->turns + 1);
+    if (!dropped) return ERR_memory;
+    for (size_t i = 0; i < turns->n; i++) {
+        if (turns->v[i] >= episode->turns)
+            return err_set(ERR_malformed, "turn %lu is dropped, there are %u", (unsigned long)turns->v[i], episode->turns);
+        dropped[turns->v[i]] = 1;
+    }
+    episode->dropped = dropped;
+    return ERR_ok;
 }
 
-static err_t decode_member(struct intake *intake, size_t index, struct buf *raw)
+/* What is not on record: targets of a demonstration, turns. */
+static void count_actions(struct episode *episode, bool tokens, bool turns)
 {
-    const struct wire_batch_member *member = &intake->members[index];
-    struct episode *episode = &intake->episodes[index];
-    if (member->action_tokens > SEQUENCE_MAX_TOKENS)
-        return err_set(ERR_malformed, "%lu action tokens", (unsigned long)member->action_tokens);
-    bool warmstart = intake->kind == INTAKE_KIND_warmstart;
-    *episode = (struct episode){.id = member->episode,
-                                .group = member->group,
-                                .signal = warmstart || member->signal,
-                                .action_tokens = (uint32_t)member->action_tokens,
-                                .advantage = member->advantage};
-    if (!episode->signal) return ERR_ok;
+    uint32_t last = UINT32_MAX, targets = 0, many = 0;
+    for (uint32_t t = 0; t < episode->count; t++) {
+        if (!episode->target[t] || episode_drops(episode, episode->turn[t])) continue;
+        targets++;
+        many += episode->turn[t] != last ? 1 : 0;
+        last = episode->turn[t];
+    }
+    if (tokens) episode->action_tokens = targets;
+    if (turns) episode->action_turns = many;
+}
+
+static err_t decode_payload(struct intake *intake, const struct wire_batch_member *member, struct buf *raw,
+                            struct episode *episode)
+{
     struct sequence sequence;
     TRY(decompress(member, raw));
     TRY(sequence_decode(buf_span(raw), &intake->arena, &sequence));
@@ -103,8 +138,31 @@ static err_t decode_member(struct intake *intake, size_t index, struct buf *raw)
     episode->target = sequence.target;
     episode->logp = sequence.logp;
     episode->version = sequence.version;
-    if (warmstart) episode->action_tokens = count_targets(&sequence); /* shown, not sampled: nothing is on record */
+    episode->turns = sequence.turns;
+    episode->turn = sequence.turn;
+    episode->hint = sequence.hint;
+    episode->segments = sequence.segments;
+    episode->segment = sequence.segment;
+    TRY(drop_turns(intake, &member->dropped, episode));
+    count_actions(episode, intake->kind == INTAKE_KIND_warmstart, episode->action_turns == 0);
     return ERR_ok;
+}
+
+static err_t decode_member(struct intake *intake, size_t index, struct buf *raw)
+{
+    const struct wire_batch_member *member = &intake->members[index];
+    struct episode *episode = &intake->episodes[index];
+    if (member->action_tokens > SEQUENCE_MAX_TOKENS || member->turns > SEQUENCE_MAX_TOKENS)
+        return err_set(ERR_malformed, "%lu action tokens in %lu turns", (unsigned long)member->action_tokens,
+                       (unsigned long)member->turns);
+    *episode = (struct episode){.id = member->episode,
+                                .group = member->group,
+                                .signal = intake->kind == INTAKE_KIND_warmstart || member->signal,
+                                .action_tokens = (uint32_t)member->action_tokens,
+                                .action_turns = (uint32_t)member->turns,
+                                .advantage = member->advantage,
+                                .reward = member->reward};
+    return member->payload.size == 0 && !episode->signal ? ERR_ok : decode_payload(intake, member, raw, episode);
 }
 
 err_t intake_decode(struct intake *intake)
@@ -118,4 +176,14 @@ err_t intake_decode(struct intake *intake)
         if (err != ERR_ok) return err_prefix(err, "episode %lu is poisoned", (unsigned long)intake->members[i].episode);
     }
     return ERR_ok;
+}
+
+struct update_batch intake_update(const struct intake *intake)
+{
+    return (struct update_batch){.update = intake->update,
+                                 .episodes = intake->episodes,
+                                 .count = intake->count,
+                                 .norm_tokens = intake->norm_tokens,
+                                 .extra_passes = intake->extra_passes,
+                                 .discarded = intake->discarded};
 }

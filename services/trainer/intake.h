@@ -7,10 +7,11 @@
 
 #include "services/common/base/arena.h"
 #include "services/common/wire/wire.h"
-#include "trainer/episode.h"
+#include "trainer/update.h"
 
 #define INTAKE_RAW_BYTES   ((size_t)32 << 20) /* of one sequence: SEQUENCE_MAX_TOKENS fit */
 #define INTAKE_BATCH_BYTES ((size_t)2 << 30)
+#define INTAKE_PASSES      64 /* most extra passes over a batch */
 
 enum intake_kind { INTAKE_KIND_warmstart, INTAKE_KIND_update, INTAKE_KIND_end };
 
@@ -18,6 +19,8 @@ struct intake {
     enum intake_kind kind;
     int64_t update;
     double norm_tokens;
+    size_t extra_passes;
+    bool discarded;
     struct wire_batch_member *members; /* [count], payloads in the arena */
     size_t count;
     struct episode *episodes; /* [count] after intake_decode */
@@ -29,5 +32,7 @@ err_t intake_new(struct intake **ret, const struct wire_batch *batch) MUST_USE;
 void intake_free(struct intake **intake);
 /* Fills episodes. ERR_malformed names the episode whose payload is broken. */
 err_t intake_decode(struct intake *intake) MUST_USE;
+/* What an update is made of; borrows from the intake. */
+struct update_batch intake_update(const struct intake *intake);
 
 #endif

@@ -1,5 +1,6 @@
 #include "services/trainer/outbox.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -50,12 +51,14 @@ err_t outbox_update_done(struct outbox *outbox, const struct wire_update_done *m
     if (!entry) return ERR_busy;
     entry->update = *message;
     entry->update.digest = keep_digest(&entry->digest, message->digest);
+    size_t count = 0;
     for (size_t i = 0; figures && i < DIAGNOSTICS_COUNT; i++) {
         enum diagnostics_figure figure = (enum diagnostics_figure)i;
-        entry->metrics[i] = (struct wire_counter){span_text(diagnostics_name(figure)), diagnostics_value(figures, figure)};
+        double value = diagnostics_value(figures, figure);
+        if (!isnan(value)) entry->metrics[count++] = (struct wire_counter){span_text(diagnostics_name(figure)), value};
     }
     entry->update.metrics = entry->metrics;
-    entry->update.metrics_count = figures ? DIAGNOSTICS_COUNT : 0;
+    entry->update.metrics_count = count;
     send_entry(outbox, entry);
     return ERR_ok;
 }

@@ -107,9 +107,10 @@ void shelf_remove_job(const char *state_dir, uint64_t job)
 err_t shelf_write(const char *path, const struct policy_file *policy)
 {
     uint8_t header[POLICY_FILE_HEADER_BYTES];
-    policy_file_header(policy, header);
-    const struct span spans[] = {span_of(header, sizeof header), span_of(policy->weights, policy->count * sizeof(float))};
-    return file_write(path, spans, 2, false);
+    struct span spans[POLICY_FILE_SPANS];
+    size_t count = 0;
+    policy_file_encode(policy, header, spans, &count);
+    return file_write(path, spans, count, false);
 }
 
 static bool is_pinned(const struct shelf *shelf, int64_t version)

@@ -23,7 +23,7 @@ LENGTHS = [11, 2, 24, 7]
 VOCAB = 640  # ids that the tokenizers have
 
 COMMON = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=28,
-              initializer_range=0.3, max_position_embeddings=64)
+              initializer_range=0.3, max_position_embeddings=2048)
 
 
 def llama():

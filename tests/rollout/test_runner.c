@@ -1,6 +1,7 @@
 /* LABELS: unit
  * runner: an episode with a scripted environment and a scripted engine, each way it can end; which tokens are targets. */
 #include "rollout/runner.h"
+#include "tests/trainer/model/golden.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -202,6 +203,164 @@ START_TEST(a_seed_repeats)
 }
 END_TEST
 
+/* ---- a pretrained model's tokenizer ---- */
+
+#define BPE_VOCAB 656
+
+struct pretrained {
+    struct tokenizer *tokenizer;
+    struct chat *chat;
+    struct runner runner;
+    int32_t close;
+};
+
+static struct pretrained open_pretrained(const char *name, bool chat)
+{
+    struct pretrained p = {0};
+    char path[64];
+    (void)snprintf(path, sizeof path, "%s/tokenizer.json", name);
+    struct span json = golden_read(path);
+    ck_assert_int_eq(tokenizer_open(json, &p.tokenizer), ERR_ok);
+    golden_free(json);
+    p.close = tokenizer_special(p.tokenizer, strcmp(name, "qwen2") == 0 ? "<|im_end|>" : "<|eot_id|>");
+    ck_assert_int_eq(tokenizer_set_eos(p.tokenizer, &p.close, 1), ERR_ok);
+    const char *jinja = strcmp(name, "qwen2") == 0 ? "<|im_start|> <|im_end|>" : "<|start_header_id|> <|eot_id|>";
+    if (chat) ck_assert_int_eq(chat_new(&p.chat, span_text(jinja), p.tokenizer), ERR_ok);
+    ck_assert_int_eq(runner_init(&p.runner, 512), ERR_ok);
+    return p;
+}
+
+static void close_pretrained(struct pretrained *p)
+{
+    runner_fini(&p->runner);
+    chat_free(&p->chat);
+    tokenizer_free(&p->tokenizer);
+}
+
+static void begin_pretrained(struct pretrained *p, const char *hint, bool expert)
+{
+    const struct runner_config config = {p->tokenizer, p->chat, 9, 16, 512, 1.0f, expert};
+    ck_assert_int_eq(runner_begin(&p->runner, &config, 1, span_text(hint)), ERR_ok);
+}
+
+/* the text's tokens, then `end` if it is one */
+static void answer(struct pretrained *p, const char *text, int32_t end)
+{
+    int32_t ids[64];
+    size_t count = 0;
+    ck_assert_int_eq(tokenizer_encode(p->tokenizer, span_text(text), ids, 63, &count), ERR_ok);
+    if (end >= 0) ids[count++] = end;
+    for (size_t i = 0; i < count && p->runner.state == RUNNER_FEED; i++) {
+        static float logits[BPE_VOCAB], scratch[BPE_VOCAB];
+        memset(logits, 0, sizeof logits);
+        logits[ids[i]] = 100;
+        ck_assert_int_eq(runner_token(&p->runner, logits, (size_t)tokenizer_vocab(p->tokenizer), scratch, 3), ERR_ok);
+    }
+    ck_assert_int_eq(p->runner.state, RUNNER_ACT);
+}
+
+static void show_text(struct pretrained *p, const char *text, double reward, bool terminated, const char *expert)
+{
+    ck_assert_int_eq(runner_observe(&p->runner, span_text(text), reward, terminated, span_text(expert)), ERR_ok);
+}
+
+static void assert_whole(struct pretrained *p, const char *wanted)
+{
+    AUTO(buf) text = {0};
+    ck_assert_int_eq(tokenizer_decode(p->tokenizer, p->runner.token, p->runner.count, &text), ERR_ok);
+    ck_assert_str_eq(buf_chars(&text), wanted);
+}
+
+/* an answer that ended its turn, one that ended with a newline, one that was cut: each turn is closed once */
+START_TEST(chats_are_whole_conversations)
+{
+    struct pretrained p = open_pretrained("qwen2", true);
+    begin_pretrained(&p, "be brief", false);
+    uint32_t hint = p.runner.count;
+    ck_assert_uint_eq(hint, p.runner.hint);
+    show_text(&p, "a door", 0, false, "");
+    answer(&p, "open it", p.close);
+    ck_assert_str_eq(buf_chars(&p.runner.action), "open it");
+    show_text(&p, "open", 0, false, "");
+    answer(&p, "go\n", -1);
+    ck_assert_str_eq(buf_chars(&p.runner.action), "go");
+    show_text(&p, "<|im_end|>", 0, false, "");
+    answer(&p, "zqzqzqzqzqzqzqzqzqzqzqzqzqzqzqzq", -1);
+    show_text(&p, "end", 1, true, "");
+    ck_assert_int_eq(p.runner.outcome, OUTCOME_ok);
+    AUTO(buf) cut = {0};
+    ck_assert_int_eq(buf_append(&cut, p.runner.action.data, p.runner.action.size), ERR_ok);
+    char wanted[1024];
+    (void)snprintf(wanted, sizeof wanted,
+                   "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\na door<|im_end|>\n<|im_start|>assistant\n"
+                   "open it<|im_end|>\n<|im_start|>user\nopen<|im_end|>\n<|im_start|>assistant\ngo\n<|im_end|>\n"
+                   "<|im_start|>user\n<|im_end|><|im_end|>\n<|im_start|>assistant\n%s<|im_end|>\n<|im_start|>user\n"
+                   "end<|im_end|>\n<|im_start|>assistant\n",
+                   buf_chars(&cut));
+    assert_whole(&p, wanted);
+    uint32_t closes = 0, targets = 0;
+    for (uint32_t i = 0; i < p.runner.count; i++) {
+        closes += p.runner.token[i] == p.close;
+        targets += p.runner.token[i] == p.close && p.runner.target[i];
+    }
+    ck_assert_uint_eq(closes, 1 + 4 + 3); /* the forged one is text */
+    ck_assert_uint_eq(targets, 1);
+    close_pretrained(&p);
+}
+END_TEST
+
+/* without the hint's tokens the rest is the episode without a hint, whatever the template begins with */
+START_TEST(a_hint_comes_before_all)
+{
+    const bool chat = _i % 2;
+    struct pretrained p = open_pretrained(_i < 2 ? "llama3" : "qwen2", chat);
+    int32_t plain[512];
+    begin_pretrained(&p, "", false);
+    show_text(&p, "a door", 0, false, "");
+    uint32_t count = p.runner.count;
+    memcpy(plain, p.runner.token, count * sizeof *plain);
+    ck_assert_int_eq(plain[0] == tokenizer_special(p.tokenizer, "<|begin_of_text|>"), _i < 2);
+    begin_pretrained(&p, "look twice", false);
+    show_text(&p, "a door", 0, false, "");
+    ck_assert_uint_gt(p.runner.hint, 1);
+    ck_assert_uint_eq(p.runner.count, p.runner.hint + count);
+    ck_assert_mem_eq(p.runner.token + p.runner.hint, plain, count * sizeof *plain);
+    close_pretrained(&p);
+}
+END_TEST
+
+/* a demonstration in a chat ends its turns as the model should */
+START_TEST(experts_close_their_turns)
+{
+    struct pretrained p = open_pretrained("qwen2", true);
+    begin_pretrained(&p, "", true);
+    show_text(&p, "a door", 0, false, "open");
+    ck_assert_int_eq(p.runner.state, RUNNER_ACT);
+    ck_assert_str_eq(buf_chars(&p.runner.action), "open");
+    ck_assert_int_eq(p.runner.token[p.runner.count - 1], p.close);
+    ck_assert_int_eq(p.runner.target[p.runner.count - 1], 1);
+    close_pretrained(&p);
+}
+END_TEST
+
+/* a zero byte cannot be sent as text */
+START_TEST(actions_are_text)
+{
+    struct pretrained p = open_pretrained("qwen2", false);
+    begin_pretrained(&p, "", false);
+    show_text(&p, "?", 0, false, "");
+    int32_t zero = -1;
+    size_t n = 0;
+    ck_assert_int_eq(tokenizer_encode(p.tokenizer, span_of("", 1), &zero, 1, &n), ERR_ok);
+    float logits[BPE_VOCAB] = {0}, scratch[BPE_VOCAB];
+    logits[zero] = 100;
+    ck_assert_int_eq(runner_token(&p.runner, logits, (size_t)tokenizer_vocab(p.tokenizer), scratch, 3), ERR_ok);
+    answer(&p, "x", p.close);
+    ck_assert_str_eq(buf_chars(&p.runner.action), "?x");
+    close_pretrained(&p);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("runner");
@@ -214,6 +373,10 @@ int main(void)
     tcase_add_test(tcase, a_full_context_truncates);
     tcase_add_test(tcase, an_expert_shows);
     tcase_add_test(tcase, a_seed_repeats);
+    tcase_add_test(tcase, chats_are_whole_conversations);
+    tcase_add_loop_test(tcase, a_hint_comes_before_all, 0, 4);
+    tcase_add_test(tcase, experts_close_their_turns);
+    tcase_add_test(tcase, actions_are_text);
     suite_add_tcase(suite, tcase);
     SRunner *srunner = srunner_create(suite);
     srunner_run_all(srunner, CK_ENV);

@@ -145,7 +145,7 @@ json_t *stack_get(const struct stack *stack, const char *path)
 int64_t stack_submit(const struct stack *stack, const char *file, const char *const *sets)
 {
     char path[512];
-    (void)snprintf(path, sizeof path, "%s/%s", PAL_SOURCE_DIR, file);
+    (void)snprintf(path, sizeof path, "%s%s", file[0] == '/' ? "" : PAL_SOURCE_DIR "/", file);
     const char *words[WORDS] = {"submit", path, "--json"};
     size_t n = 3;
     for (size_t i = 0; sets && sets[i]; i++) {

@@ -31,7 +31,7 @@ void stack_remove(struct stack *stack);
 int stack_pal(const struct stack *stack, struct buf *out, const char *const *words);
 /* GET path as JSON; fails the test when it is not 200. */
 json_t *stack_get(const struct stack *stack, const char *path);
-/* Submits a job file's text, with overrides; returns its id, fails the test when refused. */
+/* Submits a job file (absolute, or within the source tree), with overrides; returns its id, fails the test when refused. */
 int64_t stack_submit(const struct stack *stack, const char *file, const char *const *sets);
 /* Waits until the job's state is one of succeeded, failed, cancelled; ret holds 32. */
 void stack_wait(const struct stack *stack, int64_t job, int seconds, char *ret);

@@ -30,10 +30,11 @@ struct lease {
     int64_t min_version, pin_version;
     char source[16], score[16], hint[256];
     uint64_t measured; /* a sum of the payload's bytes */
+    int64_t judge;
     /* how the worker ended it */
     bool said, acked;
     const char *outcome;
-    double reward;
+    double reward, verified;       /* of a judged one the environment's own */
     uint64_t steps;                /* 0: 2 */
     const float *entropy, *tokens; /* of its turns; NULL: two turns of 0.5 and 0.25 nats, their tokens not told */
     size_t turns;
@@ -42,8 +43,9 @@ struct lease {
 struct batch {
     int64_t lineage, update;
     char kind[16];
-    uint64_t norm_tokens, groups, no_signal_groups, extra_passes;
-    bool discarded;
+    uint64_t norm_tokens, groups, no_signal_groups, extra_passes, phase;
+    bool discarded, phase_end;
+    size_t judged, judged_tests, judged_successes;
     size_t count;
     uint64_t episode[STAGE_MEMBERS], group[STAGE_MEMBERS], payload[STAGE_MEMBERS]; /* a sum of the payload's bytes */
     double advantage[STAGE_MEMBERS];
@@ -76,6 +78,7 @@ struct peer {
     size_t revoked_count;
     uint64_t acks;        /* tokens acknowledged */
     int64_t wanted, seen; /* policy_wanted: newest version; messages */
+    int64_t wanted_orm;
     struct batch batches[STAGE_BATCHES];
     size_t batch_count;
     int64_t asked; /* the update of an open batch request, -1 */
@@ -167,6 +170,7 @@ void trainer_tell(struct peer *trainer, int64_t update, const char *outcome, con
                   size_t count);
 void trainer_apply(struct peer *trainer, int64_t update);
 void trainer_publish(struct peer *trainer, int64_t version);
+void trainer_publish_orm(struct peer *trainer, int64_t version); /* an outcome reward model */
 void trainer_commit(struct peer *trainer, int64_t version);
 void batch_same(const struct batch *a, const struct batch *b); /* or the test fails */
 

@@ -98,16 +98,27 @@ void trainer_apply(struct peer *trainer, int64_t update)
     trainer_tell(trainer, update, "applied", &LOSS, 1);
 }
 
-void trainer_publish(struct peer *trainer, int64_t version)
+static void publish(struct peer *trainer, int64_t version, const char *role)
 {
     const struct wire_policy_published published = {.job = trainer->job,
                                                     .lineage = trainer->lineage,
                                                     .version = version,
                                                     .digest = span_text(STAGE_DIGEST),
-                                                    .where = span_text("/dev/null")};
+                                                    .where = span_text("/dev/null"),
+                                                    .role = span_text(role)};
     uint64_t before = trainer->policy_acks;
     peer_send(trainer, WIRE_policy_published, &published);
     WAIT_FOR(trainer->policy_acks > before);
+}
+
+void trainer_publish(struct peer *trainer, int64_t version)
+{
+    publish(trainer, version, "");
+}
+
+void trainer_publish_orm(struct peer *trainer, int64_t version)
+{
+    publish(trainer, version, "orm");
 }
 
 void trainer_commit(struct peer *trainer, int64_t version)

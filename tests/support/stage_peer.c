@@ -71,6 +71,8 @@ static void worker_account(const struct peer *worker, const struct lease *lease,
                                       .version_max = good ? version : -1,
                                       .error = span_text(good ? "" : "the script says so")};
     if (!good) return;
+    ret->judged = lease->judge > 0;
+    ret->verified = lease->verified;
     ret->prompt_tokens = 20;
     if (lease->score[0]) {
         ret->scores = scores;
@@ -220,6 +222,7 @@ static void hear_leases(struct peer *peer, const struct wire_leases *leases)
         peer_keep(to->hint, sizeof to->hint, from->hint);
         peer_keep(to->score, sizeof to->score, from->score);
         to->measured = sum_of(from->payload);
+        to->judge = from->judge;
     }
 }
 
@@ -246,8 +249,16 @@ static void hear_batch(struct peer *peer, const struct wire_batch *from)
                          .no_signal_groups = from->no_signal_groups,
                          .extra_passes = from->extra_passes,
                          .discarded = from->discarded,
+                         .phase = from->phase,
+                         .phase_end = from->phase_end,
+                         .judged = from->judged_count,
                          .count = from->members_count};
     peer_keep(to->kind, sizeof to->kind, from->kind);
+    for (size_t i = 0; i < from->judged_count; i++) {
+        ck_assert_uint_gt(from->judged[i].payload.size, 0);
+        to->judged_tests += from->judged[i].test;
+        to->judged_successes += from->judged[i].success;
+    }
     for (size_t i = 0; i < from->members_count; i++) {
         const struct wire_batch_member *m = &from->members[i];
         to->episode[i] = m->episode;
@@ -277,7 +288,8 @@ static void hear_more(struct peer *peer, enum wire_id id, const void *message)
         const struct wire_trainer_ack *ack = message;
         *(ack->what == WIRE_update_done ? &peer->applied_ack : &peer->committed_ack) = ack->update;
     } else if (id == WIRE_policy_wanted) {
-        peer->wanted = ((const struct wire_policy_wanted *)message)->version;
+        const struct wire_policy_wanted *wanted = message;
+        *(span_is(wanted->role, "orm") ? &peer->wanted_orm : &peer->wanted) = wanted->version;
         peer->seen++;
     } else if (id == WIRE_job_stop) {
         peer->stopped_job = ((const struct wire_job_stop *)message)->job;

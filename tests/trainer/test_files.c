@@ -45,21 +45,37 @@ static struct model *some_model(void)
     return model;
 }
 
-static struct image policy_image(const struct model *model)
+static struct image policy_image(const struct model *model, const struct value_head *value)
 {
-    struct policy_file file = {.config = CONFIG, .job = 7, .lineage = 2, .version = 41};
+    struct policy_file file = {.config = CONFIG, .job = 7, .lineage = 2, .version = 41, .weights = model->weights};
     BUG_IF(model_digest(model, &file.digest) != ERR_ok);
+    if (value) {
+        BUG_IF(value_head_digest(value, &file.value_digest) != ERR_ok);
+        file.value_units = value->units;
+        file.value = value->weights;
+        file.role = POLICY_FILE_orm;
+    }
     uint8_t header[POLICY_FILE_HEADER_BYTES];
-    policy_file_header(&file, header);
-    const struct span spans[] = {span_of(header, sizeof header), span_of(model->weights, model->count * sizeof(float))};
-    return image_of(spans, 2);
+    struct span spans[POLICY_FILE_SPANS];
+    size_t count = 0;
+    policy_file_encode(&file, header, spans, &count);
+    BUG_IF(count > POLICY_FILE_SPANS);
+    return image_of(spans, count);
+}
+
+static struct value_head *some_value(void)
+{
+    struct value_head *head = NULL;
+    BUG_IF(value_head_new(&head, (size_t)CONFIG.width, 3) != ERR_ok || !head);
+    value_head_init(head, 4);
+    return head;
 }
 
 START_TEST(policy_files_come_back)
 {
     AUTO_PTR(model) model = some_model();
-    struct image image = policy_image(model);
-    ck_assert_uint_eq(image.size, policy_file_bytes(&CONFIG));
+    struct image image = policy_image(model, NULL);
+    ck_assert_uint_eq(image.size, policy_file_bytes(&CONFIG, 0));
     struct policy_file file;
     ck_assert_int_eq(policy_file_open(span_of(image.bytes, image.size), &file), ERR_ok);
     ck_assert_uint_eq(file.job, 7);
@@ -67,6 +83,9 @@ START_TEST(policy_files_come_back)
     ck_assert_int_eq(file.version, 41);
     ck_assert_int_eq(file.config.ff, 12);
     ck_assert(file.config.tied && !file.config.qkv_bias);
+    ck_assert(file.role == POLICY_FILE_policy && file.value_units == 0);
+    struct value_head *none = NULL;
+    ck_assert_int_eq(policy_file_value(&file, &none), ERR_not_found);
     ck_assert_uint_eq((uintptr_t)file.weights % 64, 0);
     ck_assert_mem_eq(file.weights, model->weights, model->count * sizeof(float));
     AUTO_PTR(model) wrapped = NULL;
@@ -75,6 +94,65 @@ START_TEST(policy_files_come_back)
     image.bytes[POLICY_FILE_HEADER_BYTES + 9] ^= 1;
     AUTO_PTR(model) other = NULL;
     ck_assert_int_eq(policy_file_model(&file, &other), ERR_malformed);
+    free(image.bytes);
+}
+END_TEST
+
+START_TEST(value_heads_travel_behind_the_weights)
+{
+    AUTO_PTR(model) model = some_model();
+    AUTO_PTR(value_head) value = some_value();
+    struct image image = policy_image(model, value);
+    ck_assert_uint_eq(image.size, policy_file_bytes(&CONFIG, 3));
+    struct policy_file file;
+    ck_assert_int_eq(policy_file_open(span_of(image.bytes, image.size), &file), ERR_ok);
+    ck_assert_int_eq(file.role, POLICY_FILE_orm);
+    ck_assert_uint_eq(file.value_units, 3);
+    ck_assert_uint_eq((uintptr_t)file.value % 64, 0);
+    AUTO_PTR(value_head) read = NULL;
+    ck_assert_int_eq(policy_file_value(&file, &read), ERR_ok);
+    ck_assert(read->weights == file.value);
+    ck_assert_mem_eq(read->weights, value->weights, value->count * sizeof(float));
+    image.bytes[image.size - 3] ^= 1;
+    AUTO_PTR(value_head) other = NULL;
+    ck_assert_int_eq(policy_file_value(&file, &other), ERR_malformed);
+    ck_assert_ptr_nonnull(strstr(err_text(), "value head"));
+    ck_assert_int_eq(policy_file_open(span_of(image.bytes, image.size - 4), &file), ERR_malformed);
+    image.bytes[180] = 2; /* role */
+    ck_assert_int_eq(policy_file_open(span_of(image.bytes, image.size), &file), ERR_malformed);
+    ck_assert_ptr_nonnull(strstr(err_text(), "role"));
+    image.bytes[180] = 1;
+    image.bytes[185] = 0xff; /* units */
+    ck_assert_int_eq(policy_file_open(span_of(image.bytes, image.size), &file), ERR_malformed);
+    ck_assert_ptr_nonnull(strstr(err_text(), "units"));
+    free(image.bytes);
+}
+END_TEST
+
+/* As the first version wrote them: without rope scaling in the config, and nothing after the digest. */
+static void make_format_1(uint8_t *header, size_t size, size_t config_at)
+{
+    const uint8_t one = 1;
+    memcpy(header + 8, &one, 1);
+    memmove(header + config_at + 44, header + config_at + 64, size - config_at - 64);
+    memset(header + size - 20, 0, 20);
+}
+
+START_TEST(files_of_format_1_are_read)
+{
+    AUTO_PTR(model) model = some_model();
+    struct image image = policy_image(model, NULL);
+    make_format_1(image.bytes, POLICY_FILE_HEADER_BYTES, 48);
+    struct policy_file file;
+    err_t err = policy_file_open(span_of(image.bytes, image.size), &file);
+    ck_assert_msg(err == ERR_ok, "%s", err_text());
+    ck_assert_int_eq(file.version, 41);
+    ck_assert_int_eq(file.config.rope_scaling.kind, ROPE_SCALING_none);
+    AUTO_PTR(model) wrapped = NULL;
+    ck_assert_int_eq(policy_file_model(&file, &wrapped), ERR_ok);
+    image.bytes[8] = 3;
+    ck_assert_int_eq(policy_file_open(span_of(image.bytes, image.size), &file), ERR_malformed);
+    ck_assert_ptr_nonnull(strstr(err_text(), "format 3"));
     free(image.bytes);
 }
 END_TEST
@@ -89,7 +167,7 @@ static void expect_policy(struct image image, size_t size, const char *why)
 START_TEST(damaged_policy_files_are_refused)
 {
     AUTO_PTR(model) model = some_model();
-    struct image image = policy_image(model);
+    struct image image = policy_image(model, NULL);
     for (size_t size = 0; size < image.size; size += size < 300 ? 1 : 97) {
         struct policy_file file;
         ck_assert_int_eq(policy_file_open(span_of(image.bytes, size), &file), ERR_malformed);
@@ -117,11 +195,13 @@ END_TEST
 
 struct state {
     struct model *model;
+    struct value_head *value;
     float *m, *v;
     struct checkpoint checkpoint;
 };
 
-static struct state some_state(bool with_reference)
+/* everything: a reference, a value head, an outcome reward model */
+static struct state some_state(bool everything)
 {
     struct state s = {.model = some_model()};
     s.m = calloc(s.model->count, sizeof *s.m);
@@ -143,7 +223,17 @@ static struct state some_state(bool with_reference)
                                        .m = s.m,
                                        .v = s.v};
     rng_init(&s.checkpoint.rng, 1, 2);
-    if (with_reference) s.checkpoint.reference = s.m;
+    if (everything) {
+        s.value = some_value();
+        s.checkpoint.reference = s.m;
+        s.checkpoint.value_units = s.value->units;
+        s.checkpoint.value_step = 17;
+        s.checkpoint.value = s.checkpoint.value_m = s.value->weights;
+        s.checkpoint.value_v = s.v;
+        s.checkpoint.phase = 3;
+        s.checkpoint.orm_version = 2;
+        s.checkpoint.orm = s.v;
+    }
     BUG_IF(model_digest(s.model, &s.checkpoint.digest) != ERR_ok);
     return s;
 }
@@ -151,6 +241,7 @@ static struct state some_state(bool with_reference)
 static void state_drop(struct state *s)
 {
     model_free(&s->model);
+    value_head_free(&s->value);
     free(s->m);
     free(s->v);
 }
@@ -167,10 +258,11 @@ static struct image checkpoint_image(const struct state *s)
 
 START_TEST(checkpoints_come_back)
 {
-    for (int with_reference = 0; with_reference < 2; with_reference++) {
-        struct state s = some_state(with_reference);
+    for (int everything = 0; everything < 2; everything++) {
+        struct state s = some_state(everything);
         struct image image = checkpoint_image(&s);
-        ck_assert_uint_eq(image.size, checkpoint_bytes(&CONFIG, with_reference));
+        const struct checkpoint_parts parts = checkpoint_parts(&s.checkpoint);
+        ck_assert_uint_eq(image.size, checkpoint_bytes(&CONFIG, &parts));
         struct checkpoint c;
         ck_assert_int_eq(checkpoint_open(span_of(image.bytes, image.size), &c), ERR_ok);
         ck_assert_uint_eq(c.job, 3);
@@ -186,8 +278,20 @@ START_TEST(checkpoints_come_back)
         ck_assert_mem_eq(c.weights, s.model->weights, bytes);
         ck_assert_mem_eq(c.m, s.m, bytes);
         ck_assert_mem_eq(c.v, s.v, bytes);
-        ck_assert_int_eq(c.reference != NULL, with_reference);
-        if (c.reference) ck_assert_mem_eq(c.reference, s.m, bytes);
+        ck_assert_int_eq(c.reference != NULL, everything);
+        ck_assert_int_eq(c.orm != NULL, everything);
+        ck_assert_uint_eq(c.value_units, everything ? 3 : 0);
+        if (everything) {
+            ck_assert_mem_eq(c.reference, s.m, bytes);
+            ck_assert_mem_eq(c.orm, s.v, bytes);
+            ck_assert_mem_eq(c.value, s.value->weights, s.value->count * sizeof(float));
+            ck_assert_mem_eq(c.value_m, s.value->weights, s.value->count * sizeof(float));
+            ck_assert_mem_eq(c.value_v, s.v, s.value->count * sizeof(float));
+            ck_assert_uint_eq((uintptr_t)c.value_m % 64, 0);
+            ck_assert_uint_eq(c.value_step, 17);
+            ck_assert_int_eq(c.phase, 3);
+            ck_assert_int_eq(c.orm_version, 2);
+        }
         free(image.bytes);
         state_drop(&s);
     }
@@ -229,6 +333,51 @@ START_TEST(damaged_checkpoints_are_refused)
 }
 END_TEST
 
+START_TEST(checkpoints_of_format_1_are_read)
+{
+    struct state s = some_state(false);
+    s.checkpoint.reference = s.m;
+    struct image image = checkpoint_image(&s);
+    make_format_1(image.bytes, CHECKPOINT_HEADER_BYTES, 100);
+    struct checkpoint c;
+    err_t err = checkpoint_open(span_of(image.bytes, image.size), &c);
+    ck_assert_msg(err == ERR_ok, "%s", err_text());
+    ck_assert_int_eq(c.update, 22);
+    ck_assert_int_eq(c.phase, 0);
+    ck_assert(c.reference && !c.value && !c.orm);
+    free(image.bytes);
+    state_drop(&s);
+}
+END_TEST
+
+START_TEST(damaged_methods_are_refused)
+{
+    struct state s = some_state(true);
+    const struct {
+        struct checkpoint change;
+        const char *why;
+    } rows[] = {{{.value_units = 5000, .phase = 3, .orm_version = 2}, "value head"},
+                {{.value_units = 3, .phase = -1, .orm_version = 0}, "phase"},
+                {{.value_units = 3, .phase = 1, .orm_version = 2}, "outcome reward model"},
+                {{.value_units = 4, .phase = 3, .orm_version = 2}, "bytes"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct image image = checkpoint_image(&s);
+        uint64_t units = rows[i].change.value_units;
+        const size_t at = 100 + 68 + 64; /* behind config and digest */
+        memcpy(image.bytes + at, &units, 8);
+        memcpy(image.bytes + at + 16, &rows[i].change.phase, 8);
+        memcpy(image.bytes + at + 24, &rows[i].change.orm_version, 8);
+        expect_checkpoint(image, image.size, rows[i].why);
+        free(image.bytes);
+    }
+    s.value->weights[2] = NAN;
+    struct image image = checkpoint_image(&s);
+    expect_checkpoint(image, image.size, "value[2]");
+    free(image.bytes);
+    state_drop(&s);
+}
+END_TEST
+
 /* Called with a folder, the program writes the fuzz targets' seed inputs there: tests.trainer.files --corpus DIR */
 static int write_image(const char *folder, const char *name, struct image image)
 {
@@ -244,9 +393,10 @@ static int write_image(const char *folder, const char *name, struct image image)
 static int write_corpus(const char *folder)
 {
     struct state plain = some_state(false), with = some_state(true);
-    int failed = write_image(folder, "policy", policy_image(plain.model)) +
+    int failed = write_image(folder, "policy", policy_image(plain.model, NULL)) +
                  write_image(folder, "checkpoint", checkpoint_image(&plain)) +
-                 write_image(folder, "checkpoint_reference", checkpoint_image(&with));
+                 write_image(folder, "policy_value", policy_image(plain.model, with.value)) +
+                 write_image(folder, "checkpoint_everything", checkpoint_image(&with));
     state_drop(&plain);
     state_drop(&with);
     return failed;
@@ -258,8 +408,12 @@ int main(int argc, char **argv)
     Suite *suite = suite_create("files");
     TCase *tcase = tcase_create("files");
     tcase_add_test(tcase, policy_files_come_back);
+    tcase_add_test(tcase, value_heads_travel_behind_the_weights);
+    tcase_add_test(tcase, files_of_format_1_are_read);
     tcase_add_test(tcase, damaged_policy_files_are_refused);
     tcase_add_test(tcase, checkpoints_come_back);
+    tcase_add_test(tcase, checkpoints_of_format_1_are_read);
+    tcase_add_test(tcase, damaged_methods_are_refused);
     tcase_add_test(tcase, damaged_checkpoints_are_refused);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

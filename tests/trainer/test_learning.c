@@ -60,6 +60,7 @@ static double play(struct trainee *trainee, struct decoder *decoder, struct rng 
                                                       .token = t->token,
                                                       .target = t->target,
                                                       .logp = t->logp,
+                                                      .turns = 1,
                                                       .version = t->version,
                                                       .advantage = rewards[i] - mean};
         }
@@ -74,7 +75,7 @@ START_TEST(a_bandit_is_learned_from_rewards)
     ck_assert_int_eq(pool_new(&pool, 2), ERR_ok);
     AUTO_PTR(trainee) trainee = fixture_trainee(pool);
     AUTO_PTR(decoder) decoder = NULL;
-    ck_assert_int_eq(decoder_new(&decoder, &FIXTURE_MODEL, 1, 32, pool), ERR_ok);
+    ck_assert_int_eq(decoder_new(&decoder, &FIXTURE_MODEL, &(struct decoder_options){1, 32, false}, pool), ERR_ok);
     static struct fixture_tokens tokens[GROUPS * SIZE];
     static struct episode episodes[GROUPS * SIZE];
     struct update_config config = fixture_update();
@@ -85,7 +86,8 @@ START_TEST(a_bandit_is_learned_from_rewards)
     for (int64_t u = 1; u <= 60; u++) {
         reward = play(trainee, decoder, &rng, tokens, episodes);
         if (u == 1) first = reward;
-        const struct update_batch batch = {u, episodes, GROUPS * SIZE, GROUPS * SIZE};
+        const struct update_batch batch = {
+            .update = u, .episodes = episodes, .count = GROUPS * SIZE, .norm_tokens = GROUPS * SIZE};
         enum update_outcome outcome;
         struct diagnostics d;
         ck_assert_int_eq(update_run(trainee, &config, &batch, NULL, &outcome, &d), ERR_ok);
@@ -113,7 +115,8 @@ static void make_demos(struct fixture_tokens *tokens, struct episode *episodes)
                                        .count = PROMPT + 1,
                                        .action_tokens = 1,
                                        .token = tokens[i].token,
-                                       .target = tokens[i].target};
+                                       .target = tokens[i].target,
+                                       .turns = 1};
     }
 }
 

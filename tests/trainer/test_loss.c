@@ -1,69 +1,12 @@
 /* LABELS: unit
  * losses: gradients against central finite differences of the loss, hand-computed values for every branch of the clip, the
  * importance weights and the aggregation, figures from the sums. */
-#include "services/common/base/rng.h"
-#include "trainer/diagnostics.h"
-#include "trainer/loss.h"
+#include "tests/trainer/loss_fixture.h"
 
-#include <check.h>
-#include <math.h>
+#include "trainer/diagnostics.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-#define N    400
-#define SEED 11
-
-struct data {
-    float weight[N], advantage[N], theta[N], entropy[N], prox[N], behave[N], reference[N];
-    float dlogp[N], dentropy[N];
-};
-
-static const struct loss_terms TERMS = {
-    .clip_low = 0.2, .clip_high = 0.28, .importance = LOSS_IMPORTANCE_tis, .cap = 1.0, .entropy = 0.01, .kl = 0.3};
-
-static struct loss_batch view(const struct data *d, size_t targets)
-{
-    return (struct loss_batch){targets, d->weight, d->advantage, d->theta, d->entropy,
-                               d->prox, d->behave, d->reference, NULL};
-}
-
-static double run(enum loss_kind kind, const struct loss_terms *terms, struct data *d, const struct loss_batch *batch,
-                  struct loss_sums *ret)
-{
-    struct loss_sums sums = {0};
-    const struct loss_grad grad = {d->dlogp, d->dentropy};
-    loss_of(kind)(terms, batch, &grad, &sums);
-    if (ret) *ret = sums;
-    return sums.loss;
-}
-
-static void fill(struct data *d, struct rng *rng)
-{
-    for (size_t i = 0; i < N; i++) {
-        d->weight[i] = (float)(0.5 + rng_unit(rng));
-        d->advantage[i] = (float)rng_normal(rng);
-        d->theta[i] = (float)(-3 * rng_unit(rng) - 0.01);
-        d->entropy[i] = (float)(2 * rng_unit(rng));
-        d->prox[i] = d->theta[i] + (float)(0.4 * rng_normal(rng));
-        d->behave[i] = i % 17 == 0 ? LOSS_UNRECORDED : fminf(d->prox[i] + (float)(0.4 * rng_normal(rng)), -1e-4f);
-        d->reference[i] = d->theta[i] + (float)(0.5 * rng_normal(rng));
-    }
-}
-
-/* dL/dx of target i by central differences; x lies in d */
-static double slope(enum loss_kind kind, const struct loss_terms *terms, struct data *d, const struct loss_batch *batch,
-                    float *x)
-{
-    struct data scratch = *d;
-    float kept = *x, high = kept + 1e-3f, low = kept - 1e-3f;
-    *x = high;
-    double above = run(kind, terms, &scratch, batch, NULL);
-    *x = low;
-    double below = run(kind, terms, &scratch, batch, NULL);
-    *x = kept;
-    return (above - below) / ((double)high - (double)low);
-}
 
 /* near the clip's corners a central difference sees both sides */
 static bool near_corner(const struct loss_terms *terms, const struct data *d, size_t i)
@@ -88,12 +31,7 @@ static void check_gradient(enum loss_kind kind, const struct loss_terms *terms)
     size_t checked = 0;
     for (size_t i = 0; i < N; i++) {
         if (near_corner(terms, &d, i)) continue;
-        double by_logp = slope(kind, terms, &d, &batch, &d.theta[i]);
-        double by_entropy = slope(kind, terms, &d, &batch, &d.entropy[i]);
-        ck_assert_msg(fabs(by_logp - (double)d.dlogp[i]) < 2e-4, "target %zu (seed %d): dlogp %g, differences %g", i, SEED,
-                      (double)d.dlogp[i], by_logp);
-        ck_assert_msg(fabs(by_entropy - (double)d.dentropy[i]) < 2e-4, "target %zu: dentropy %g, differences %g", i,
-                      (double)d.dentropy[i], by_entropy);
+        check_target(kind, terms, &d, &batch, i);
         checked++;
     }
     ck_assert_uint_gt(checked, N * 8 / 10);
@@ -111,6 +49,7 @@ START_TEST(gradients_are_the_losses_differences)
     check_gradient(LOSS_grpo, &terms);
     terms.behave_ratio = true;
     check_gradient(LOSS_grpo, &terms);
+    check_gradient(LOSS_ppo, &terms);
     check_gradient(LOSS_imitation, &terms);
 }
 END_TEST
@@ -190,7 +129,7 @@ START_TEST(extreme_ratios_stay_finite)
                             .prox = {-300, -1},
                             .behave = {-0.5f, -250},
                             .reference = {-400, -0.1f}};
-    const struct loss_batch batch = view(&d, 2);
+    struct loss_batch batch = view(&d, 2);
     ck_assert(isfinite(run(LOSS_grpo, &terms, &d, &batch, NULL)));
     for (size_t i = 0; i < 2; i++) ck_assert(isfinite(d.dlogp[i]));
 }
@@ -198,15 +137,15 @@ END_TEST
 
 START_TEST(what_is_not_finite_reaches_the_sum)
 {
-    static struct data d = {.weight = {1}, .advantage = {1}, .theta = {NAN}, .behave = {-1}};
+    static struct data d = {.weight = {1}, .advantage = {1}, .theta = {NAN}, .prox = {NAN}, .behave = {-1}};
     struct loss_batch batch = view(&d, 1);
-    batch.prox = batch.reference = NULL;
+    batch.reference = NULL;
     ck_assert(isnan(run(LOSS_grpo, &TERMS, &d, &batch, NULL)));
     ck_assert(isnan(run(LOSS_imitation, &TERMS, &d, &batch, NULL)));
 }
 END_TEST
 
-START_TEST(prox_defaults_to_theta)
+START_TEST(at_the_start_the_clip_is_inert)
 {
     struct rng rng;
     rng_init(&rng, SEED, 9);
@@ -214,22 +153,45 @@ START_TEST(prox_defaults_to_theta)
     fill(&d, &rng);
     struct loss_batch batch = view(&d, N);
     batch.prox = d.theta;
-    double with = run(LOSS_grpo, &TERMS, &d, &batch, NULL);
-    float dlogp[N];
-    for (size_t i = 0; i < N; i++) dlogp[i] = d.dlogp[i];
-    batch.prox = NULL;
     struct loss_sums sums;
-    ck_assert_double_eq(run(LOSS_grpo, &TERMS, &d, &batch, &sums), with);
-    ck_assert_mem_eq(d.dlogp, dlogp, sizeof dlogp);
-    ck_assert_double_eq(sums.clipped, 0); /* the clip is inert */
+    (void)run(LOSS_grpo, &TERMS, &d, &batch, &sums);
+    ck_assert_double_eq(sums.clipped, 0);
     ck_assert_double_eq(sums.ratio, N);
+    ck_assert_double_eq(sums.plain, N);
+}
+END_TEST
+
+START_TEST(targets_outside_of_turns_take_no_part)
+{
+    struct rng rng;
+    rng_init(&rng, SEED, 10);
+    static struct data d;
+    fill(&d, &rng);
+    struct loss_batch batch = view(&d, 20); /* five turns, two sequences */
+    struct loss_sums all, some;
+    double whole = run(LOSS_grpo, &TERMS, &d, &batch, &all);
+    float kept[20];
+    memcpy(kept, d.dlogp, sizeof kept);
+    double first = 0;
+    {
+        struct loss_batch only = view(&d, 4);
+        first = run(LOSS_grpo, &TERMS, &d, &only, NULL);
+    }
+    batch = view(&d, 20);
+    d.sequence[0] = (struct loss_sequence){.first = 1, .count = 2}; /* its first turn was dropped */
+    double rest = run(LOSS_grpo, &TERMS, &d, &batch, &some);
+    ck_assert_double_eq_tol(rest, whole - first, 1e-9);
+    ck_assert_double_eq(some.targets, all.targets - 4);
+    for (size_t i = 0; i < 20; i++) ck_assert(i < 4 ? d.dlogp[i] == 0 && d.dentropy[i] == 0 : d.dlogp[i] == kept[i]);
 }
 END_TEST
 
 START_TEST(aggregation_is_in_the_weights)
 {
-    ck_assert_double_eq(loss_weight(LOSS_AGGREGATION_token_mean, 50, 4, 5), 0.02);
-    ck_assert_double_eq(loss_weight(LOSS_AGGREGATION_seq_mean, 50, 4, 5), 0.05);
+    const struct loss_norm norm = {.tokens = 50, .sequences = 4, .turns = 10};
+    ck_assert_double_eq(loss_weight(LOSS_AGGREGATION_token_mean, &norm, 5, 2), 0.02);
+    ck_assert_double_eq(loss_weight(LOSS_AGGREGATION_seq_mean, &norm, 5, 2), 0.05);
+    ck_assert_double_eq(loss_weight(LOSS_AGGREGATION_step_mean, &norm, 5, 2), 0.05);
 }
 END_TEST
 
@@ -245,13 +207,21 @@ START_TEST(figures_follow_from_the_sums)
                                          .clipped = 1,
                                          .entropy = 2,
                                          .ratio = 4,
+                                         .plain = 4,
+                                         .hinted = 2,
+                                         .hint_log_ratio = -3,
+                                         .hint_weight = 1,
+                                         .hint_sequences = 1,
+                                         .hint_gamma = 0.1,
                                          .behave_kl = 0.5};
     loss_sums_add(&sums, &part);
     loss_sums_add(&sums, &part);
     for (int i = 0; i < 98; i++) loss_gap_add(&sums, 0);
     loss_gap_add(&sums, 0.01);
     loss_gap_add(&sums, 1e9);
-    struct diagnostics d = {0};
+    struct diagnostics d;
+    diagnostics_clear(&d);
+    ck_assert(isnan(d.mean_w) && isnan(d.guide_ratio_mean) && isnan(d.fau));
     diagnostics_from_sums(&d, &sums, 2);
     ck_assert_double_eq(d.loss, 2);
     ck_assert_double_eq(d.entropy, 0.5);
@@ -261,6 +231,18 @@ START_TEST(figures_follow_from_the_sums)
     ck_assert_double_eq(d.truncated_share, 0.5);
     ck_assert_double_eq(d.ess, 36.0 / 40.0);
     ck_assert_double_eq(d.kl_first_pass, 0.25);
+    ck_assert_double_eq(d.unrecorded_share, 0.5);
+    ck_assert_double_eq(d.hinted_targets, 4);
+    ck_assert_double_eq(d.guide_ratio_mean, -1.5);
+    ck_assert_double_eq(d.guide_weight_mean, 0.5);
+    ck_assert_double_eq(d.guide_gamma, 0.1);
+    ck_assert(isnan(d.fau) && isnan(d.value_loss));
+    const struct value_sums values = {
+        .states = 4, .loss = 2, .active = 12, .units = 32, .outcome = 2, .outcome_square = 2, .error_square = 0.5};
+    diagnostics_from_values(&d, &values);
+    ck_assert_double_eq(d.fau, 0.375);
+    ck_assert_double_eq(d.value_loss, 0.5);
+    ck_assert_double_eq(d.explained_variance, 0.5); /* 1 - (0.5 / 4) / (2 / 4 - 1 / 4) */
     ck_assert_double_eq(d.logp_gap_p50, 0);
     ck_assert_double_ge(d.logp_gap_p99, 0.01);
     ck_assert_double_le(d.logp_gap_p99, 0.01 * pow(10, 0.126));
@@ -290,6 +272,16 @@ START_TEST(rows_have_names_and_terms_have_bounds)
     terms = TERMS;
     terms.clip_low = 1.5;
     ck_assert_int_eq(loss_terms_check(&terms), ERR_invalid);
+    const struct loss_guide guides[] = {{.shaping = LOSS_SHAPING_constant},
+                                        {.shaping = LOSS_SHAPING_quantile, .quantile = 1.1},
+                                        {.shaping = LOSS_SHAPING_power},
+                                        {.clip = -1}};
+    for (size_t i = 0; i < sizeof guides / sizeof *guides; i++) {
+        terms = TERMS;
+        terms.guide = guides[i];
+        ck_assert_int_eq(loss_terms_check(&terms), ERR_invalid);
+        ck_assert_ptr_nonnull(strstr(err_text(), "guide"));
+    }
 }
 END_TEST
 
@@ -302,7 +294,8 @@ int main(void)
     tcase_add_test(tcase, importance_weights_are_truncated_or_masked);
     tcase_add_test(tcase, extreme_ratios_stay_finite);
     tcase_add_test(tcase, what_is_not_finite_reaches_the_sum);
-    tcase_add_test(tcase, prox_defaults_to_theta);
+    tcase_add_test(tcase, at_the_start_the_clip_is_inert);
+    tcase_add_test(tcase, targets_outside_of_turns_take_no_part);
     tcase_add_test(tcase, aggregation_is_in_the_weights);
     tcase_add_test(tcase, figures_follow_from_the_sums);
     tcase_add_test(tcase, rows_have_names_and_terms_have_bounds);

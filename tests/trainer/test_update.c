@@ -34,24 +34,44 @@ static void teardown(void)
 
 static struct update_batch batch_of(int64_t update)
 {
-    return (struct update_batch){update, episodes, EPISODES, norm_tokens};
+    return (struct update_batch){.update = update, .episodes = episodes, .count = EPISODES, .norm_tokens = norm_tokens};
+}
+
+static struct lesson lessons[EPISODES];
+static struct lesson *chosen[EPISODES];
+
+/* Lessons of the episodes with signal, each target with this denominator. */
+static size_t choose(struct arena *arena, double norm)
+{
+    size_t n = 0;
+    const struct loss_norm norms = {.tokens = norm};
+    for (size_t i = 0; i < EPISODES; i++) {
+        if (!episodes[i].signal) continue;
+        ck_assert_int_eq(lesson_make(&lessons[i], &episodes[i], arena), ERR_ok);
+        lesson_weigh(&lessons[i], LOSS_AGGREGATION_token_mean, &norms);
+        chosen[n++] = &lessons[i];
+    }
+    return n;
+}
+
+static struct packing_options options_of(size_t tokens_per_microbatch)
+{
+    return (struct packing_options){
+        .version = -1, .tokens_per_microbatch = tokens_per_microbatch, .workers = 2, .temperature = 1};
 }
 
 /* The gradient of the episodes with signal, copied. */
 static float *gradient_of(struct trainee *trainee, size_t tokens_per_microbatch, double norm, struct loss_sums *ret_sums)
 {
-    struct packing_episode chosen[EPISODES];
-    size_t n = 0;
-    for (size_t i = 0; i < EPISODES; i++) {
-        if (episodes[i].signal) chosen[n++] = (struct packing_episode){.episode = &episodes[i], .weight = 1 / norm};
-    }
-    const struct packing_options options = {-1, tokens_per_microbatch, 2, 1};
+    const struct packing_options options = options_of(tokens_per_microbatch);
     const struct update_config config = fixture_update();
     struct packing packing;
     const float *gradient = NULL;
+    size_t n = choose(&trainee->arena, norm);
     ck_assert_int_eq(packing_make(chosen, n, &options, &trainee->arena, &packing), ERR_ok);
     *ret_sums = (struct loss_sums){0};
-    ck_assert_int_eq(pass_gradient(trainee, LOSS_grpo, &config.terms, &packing, NULL, &gradient, ret_sums), ERR_ok);
+    ck_assert_int_eq(
+        pass_gradient(trainee, trainee->model, LOSS_grpo, &config.terms, &packing, NULL, &gradient, ret_sums, NULL), ERR_ok);
     float *copy = malloc(trainee->model->count * sizeof *copy);
     ck_assert_ptr_nonnull(copy);
     memcpy(copy, gradient, trainee->model->count * sizeof *copy);
@@ -84,32 +104,42 @@ START_TEST(packing_does_not_change_the_gradient)
 }
 END_TEST
 
+/* tokens up to and including the last target */
+static uint32_t trimmed(const struct episode *e)
+{
+    uint32_t n = e->count;
+    while (n > 0 && !e->target[n - 1]) n--;
+    return n;
+}
+
 START_TEST(micro_batches_hold_every_target_once)
 {
-    struct packing_episode chosen[EPISODES];
-    for (size_t i = 0; i < EPISODES; i++) chosen[i] = (struct packing_episode){.episode = &episodes[i], .weight = 1};
     AUTO(arena) arena = {0};
     arena_init(&arena, 0);
+    size_t n = choose(&arena, 1);
     for (size_t size = 64; size <= 1024; size *= 2) {
-        const struct packing_options options = {-1, size, 2, 1};
+        const struct packing_options options = options_of(size);
         struct packing packing;
-        ck_assert_int_eq(packing_make(chosen, EPISODES, &options, &arena, &packing), ERR_ok);
+        ck_assert_int_eq(packing_make(chosen, n, &options, &arena, &packing), ERR_ok);
         bool seen[EPISODES] = {false};
         size_t all = 0;
         for (size_t b = 0; b < packing.count; b++) {
             const struct microbatch *m = &packing.microbatches[b];
             ck_assert_uint_le(m->start[m->batch.sequences], size);
             for (size_t s = 0; s < m->batch.sequences; s++) {
-                const struct episode *e = &episodes[m->index[s]];
-                ck_assert(!seen[m->index[s]]);
-                seen[m->index[s]] = true;
-                ck_assert_uint_eq(m->start[s + 1] - m->start[s], episode_trimmed(e));
-                ck_assert_mem_eq(m->tokens + m->start[s], e->token, episode_trimmed(e) * sizeof *e->token);
+                size_t which = (size_t)(m->lesson[s] - lessons);
+                const struct episode *e = m->lesson[s]->episode;
+                ck_assert(!seen[which]);
+                seen[which] = true;
+                ck_assert_uint_eq(m->start[s + 1] - m->start[s], trimmed(e));
+                ck_assert_uint_eq(m->first[s + 1] - m->first[s], e->action_tokens);
+                ck_assert_mem_eq(m->tokens + m->start[s], e->token, trimmed(e) * sizeof *e->token);
                 all += e->action_tokens;
             }
             ck_assert_uint_eq(m->batch.targets, m->loss.targets);
         }
         ck_assert_uint_eq(all, packing.targets);
+        ck_assert_uint_eq(all, packing.live);
         ck_assert_double_eq((double)all, norm_tokens);
         if (size >= 512) ck_assert_uint_eq(packing.count % 2, 0);
     }
@@ -160,18 +190,17 @@ END_TEST
 /* Puts the model's own log-probs in the place of the recorded ones. */
 static void record_on_policy(struct trainee *trainee)
 {
-    struct packing_episode chosen[EPISODES];
-    for (size_t i = 0; i < EPISODES; i++) chosen[i] = (struct packing_episode){.episode = &episodes[i], .weight = 1};
-    const struct packing_options options = {-1, 128, 2, 1};
+    const struct packing_options options = options_of(128);
     struct packing packing;
-    ck_assert_int_eq(packing_make(chosen, EPISODES, &options, &trainee->arena, &packing), ERR_ok);
+    ck_assert_int_eq(packing_make(chosen, choose(&trainee->arena, 1), &options, &trainee->arena, &packing), ERR_ok);
     ck_assert_int_eq(pass_score(trainee, trainee->model, &packing, NULL), ERR_ok);
     for (size_t b = 0; b < packing.count; b++) {
         const struct microbatch *m = &packing.microbatches[b];
         const float *theta = m->theta;
         for (size_t s = 0; s < m->batch.sequences; s++) {
-            for (uint32_t t = 0; t < episode_trimmed(&episodes[m->index[s]]); t++) {
-                if (episodes[m->index[s]].target[t]) tokens[m->index[s]].logp[t] = *theta++;
+            size_t which = (size_t)(m->lesson[s] - lessons);
+            for (uint32_t t = 0; t < trimmed(&episodes[which]); t++) {
+                if (episodes[which].target[t]) tokens[which].logp[t] = *theta++;
             }
         }
     }
@@ -314,7 +343,7 @@ START_TEST(broken_episodes_are_named)
     episodes[7].advantage = (double)INFINITY;
     ck_assert_int_eq(update_run(trainee, &config, &batch, NULL, &outcome, &d), ERR_malformed);
     episodes[7] = whole;
-    const struct update_batch no_norm = {1, episodes, EPISODES, 0};
+    const struct update_batch no_norm = {.update = 1, .episodes = episodes, .count = EPISODES};
     ck_assert_int_eq(update_run(trainee, &config, &no_norm, NULL, &outcome, &d), ERR_malformed);
     ck_assert_int_eq(trainee->update, 0);
     ck_assert_int_eq(update_run(trainee, &config, &batch, NULL, &outcome, &d), ERR_ok);
@@ -344,7 +373,8 @@ START_TEST(going_on_from_a_checkpoint_gives_the_same_bits)
     const struct checkpoint state = state_of(whole);
     uint8_t header[CHECKPOINT_HEADER_BYTES];
     struct span spans[CHECKPOINT_SPANS];
-    size_t count = 0, size = checkpoint_bytes(&state.config, true), at = 0;
+    const struct checkpoint_parts parts = checkpoint_parts(&state);
+    size_t count = 0, size = checkpoint_bytes(&state.config, &parts), at = 0;
     checkpoint_encode(&state, header, spans, &count);
     uint8_t *file = aligned_alloc(64, (size + 63) / 64 * 64);
     ck_assert_ptr_nonnull(file);

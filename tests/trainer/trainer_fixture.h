@@ -46,9 +46,10 @@ struct fixture_tokens {
     uint8_t target[FIXTURE_TOKENS];
     float logp[FIXTURE_TOKENS];
     int32_t version[FIXTURE_TOKENS];
+    uint16_t turn[FIXTURE_TOKENS];
 };
 
-/* Groups of four episodes of random tokens and lengths; the targets come in two runs, advantages are random. */
+/* Groups of four episodes of random tokens and lengths; the targets come in two turns, advantages are random. */
 static inline double fixture_episodes(struct rng *rng, struct fixture_tokens *tokens, struct episode *episodes, size_t count)
 {
     double norm = 0;
@@ -58,6 +59,7 @@ static inline double fixture_episodes(struct rng *rng, struct fixture_tokens *to
         for (uint32_t k = 0; k < n; k++) {
             t->token[k] = (int32_t)(1 + rng_below(rng, 12));
             t->target[k] = (k >= 5 && k < 8) || (k >= 9 && k < n - 2);
+            t->turn[k] = k >= 8;
             t->logp[k] = t->target[k] ? -0.1f - (float)(2 * rng_unit(rng)) : 0;
             targets += t->target[k];
         }
@@ -70,6 +72,10 @@ static inline double fixture_episodes(struct rng *rng, struct fixture_tokens *to
                                        .token = t->token,
                                        .target = t->target,
                                        .logp = t->logp,
+                                       .turns = 2,
+                                       .turn = t->turn,
+                                       .action_turns = 2,
+                                       .reward = i % 2 ? 1 : 0,
                                        .advantage = rng_normal(rng)};
         norm += targets;
     }

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #define MAX_SLOTS       4096
-#define LOGITS_FLOATS   ((size_t)1 << 18)
 #define CHUNK_TOKENS    48 /* enough rows for the products to run at speed */
 #define CHUNKS_A_THREAD 4
 #define ROUND_UP(n)     (((n) + 15) / 16 * 16)
@@ -24,7 +23,8 @@ static struct packed_layout packed_layout_of(const struct model_config *c)
     return at;
 }
 
-static err_t work_init(struct decoder *d, struct decoder_work *w)
+/* Sets where a worker's arrays lie, given the block. Returns the floats of the block. */
+static size_t place_arrays(const struct decoder *d, struct decoder_work *w)
 {
     const struct model_config *c = &d->config;
     size_t D = (size_t)c->width, E = (size_t)c->head_dim, A = (size_t)c->heads * E, F = (size_t)c->ff;
@@ -38,27 +38,66 @@ static err_t work_init(struct decoder *d, struct decoder_work *w)
         {&w->att, DECODER_ROWS * A},
         {&w->gu, DECODER_ROWS * 2 * F},
         {&w->act, DECODER_ROWS * F},
-        {&w->logits, d->head_rows * (size_t)c->vocab_padded},
+        {&w->logits, DECODER_ROWS * (size_t)DECODER_IDS},
         {&w->scores, (size_t)(c->heads / c->kv_heads) * d->context},
     };
-    size_t total = 0, at = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) total += ROUND_UP(parts[i].floats);
-    w->block = aligned_alloc(64, total * sizeof(float));
-    if (!w->block) return err_set(ERR_memory, "a decoder's worker");
+    size_t at = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        *parts[i].to = w->block + at;
+        *parts[i].to = w->block ? w->block + at : NULL;
         at += ROUND_UP(parts[i].floats);
     }
-    d->bytes += total * sizeof(float) + sizeof *w;
+    return at;
+}
+
+static err_t work_init(struct decoder *d, struct decoder_work *w)
+{
+    w->block = aligned_alloc(64, place_arrays(d, w) * sizeof(float));
+    if (!w->block) return err_set(ERR_memory, "a decoder's worker");
+    (void)place_arrays(d, w);
     return ERR_ok;
+}
+
+size_t decoder_token_bytes(const struct model_config *c, bool half_cache)
+{
+    size_t elements = (size_t)c->layers * (size_t)c->kv_heads * 2 * (size_t)c->head_dim;
+    return elements * (half_cache ? sizeof(uint16_t) : sizeof(float));
+}
+
+static struct decoder decoder_of(const struct model_config *config, const struct decoder_options *options, size_t threads)
+{
+    return (struct decoder){
+        .config = *config,
+        .layout = layout_of(config),
+        .packing = packed_layout_of(config),
+        .kernels = kernels(),
+        .threads = threads,
+        .slots = options->slots,
+        .max_context = options->max_context,
+        .half_cache = options->half_cache,
+        .context = ((size_t)options->max_context + KV_PANEL - 1) / KV_PANEL * KV_PANEL,
+    };
+}
+
+static size_t cache_bytes(const struct decoder *d)
+{
+    return d->slots * d->context * decoder_token_bytes(&d->config, d->half_cache);
+}
+
+size_t decoder_bytes_of(const struct model_config *config, const struct decoder_options *options, size_t threads,
+                        size_t versions)
+{
+    const struct decoder d = decoder_of(config, options, threads);
+    struct decoder_work w = {0};
+    return sizeof d + cache_bytes(&d) + d.slots * (sizeof *d.used + sizeof *d.version + sizeof *d.seen) +
+           versions * ROUND_UP(d.packing.count) * sizeof(float) +
+           threads * (sizeof w + place_arrays(&d, &w) * sizeof(float)) +
+           d.max_context * (size_t)config->head_dim * sizeof(float);
 }
 
 static err_t decoder_init(struct decoder *d)
 {
-    const struct model_config *c = &d->config;
-    /* not touched here: the system gives a page when a position in it is first written */
-    size_t cache = (size_t)d->slots * (size_t)c->layers * (size_t)c->kv_heads * 2 * d->context * (size_t)c->head_dim;
-    d->cache = aligned_alloc(64, cache * sizeof(float));
+    /* not touched here: the system gives a page when a position, or a version's weight, in it is first written */
+    d->cache = aligned_alloc(64, (cache_bytes(d) + 63) / 64 * 64);
     d->used = calloc(d->slots, sizeof *d->used);
     d->version = calloc(d->slots, sizeof *d->version);
     d->seen = calloc(d->slots, sizeof *d->seen);
@@ -66,40 +105,27 @@ static err_t decoder_init(struct decoder *d)
     d->work = calloc(d->threads, sizeof *d->work);
     if (!d->cache || !d->used || !d->version || !d->seen || !d->cut || !d->work)
         return err_set(ERR_memory, "a decoder of %u slots of %u positions", d->slots, d->max_context);
-    d->bytes += sizeof *d + cache * sizeof(float) + d->slots * (sizeof *d->used + sizeof *d->version + sizeof *d->seen);
     for (size_t i = 0; i < DECODER_VERSIONS; i++) {
         d->packed[i].floats = aligned_alloc(64, ROUND_UP(d->packing.count) * sizeof(float));
         if (!d->packed[i].floats) return err_set(ERR_memory, "a decoder's packed weights");
-        d->bytes += ROUND_UP(d->packing.count) * sizeof(float);
     }
-    size_t rows = LOGITS_FLOATS / (size_t)c->vocab_padded;
-    d->head_rows = rows < 8 ? 8 : rows > DECODER_ROWS ? DECODER_ROWS : rows;
     for (size_t i = 0; i < d->threads; i++) TRY(work_init(d, &d->work[i]));
-    d->bytes += d->max_context * (size_t)c->head_dim * sizeof(float);
-    return rope_table(&d->rope, c, d->max_context);
+    return rope_table(&d->rope, &d->config, d->max_context);
 }
 
-err_t decoder_new(struct decoder **ret, const struct model_config *config, uint32_t slots, uint32_t max_context,
+err_t decoder_new(struct decoder **ret, const struct model_config *config, const struct decoder_options *options,
                   struct pool *pool)
 {
     TRY(model_config_check(config));
+    uint32_t slots = options->slots, context = options->max_context;
     if (slots < 1 || slots > MAX_SLOTS)
         return err_set(ERR_invalid, "a decoder of %u slots; 1 to %d are allowed", slots, MAX_SLOTS);
-    if (max_context < 1 || max_context > (uint32_t)config->max_positions)
-        return err_set(ERR_invalid, "a decoder of %u positions; the model has 1 to %d", max_context, config->max_positions);
+    if (context < 1 || context > (uint32_t)config->max_positions)
+        return err_set(ERR_invalid, "a decoder of %u positions; the model has 1 to %d", context, config->max_positions);
     struct decoder *d = calloc(1, sizeof *d);
     if (!d) return err_set(ERR_memory, "a decoder");
-    *d = (struct decoder){
-        .config = *config,
-        .layout = layout_of(config),
-        .packing = packed_layout_of(config),
-        .kernels = kernels(),
-        .pool = pool,
-        .threads = pool_threads(pool),
-        .slots = slots,
-        .max_context = max_context,
-        .context = ((size_t)max_context + KV_PANEL - 1) / KV_PANEL * KV_PANEL,
-    };
+    *d = decoder_of(config, options, pool_threads(pool));
+    d->pool = pool;
     err_t err = decoder_init(d);
     if (err != ERR_ok)
         decoder_free(&d);
@@ -127,13 +153,30 @@ void decoder_free(struct decoder **decoder)
 
 size_t decoder_bytes(const struct decoder *decoder)
 {
-    return decoder->bytes;
+    const struct decoder_options options = {decoder->slots, decoder->max_context, decoder->half_cache};
+    return decoder_bytes_of(&decoder->config, &options, decoder->threads, DECODER_VERSIONS);
 }
 
 void decoder_reset(struct decoder *decoder, uint32_t slot)
 {
     BUG_IF(slot >= decoder->slots);
     decoder->used[slot] = 0;
+}
+
+void decoder_share(struct decoder *d, uint32_t to, uint32_t from, uint32_t count)
+{
+    BUG_IF(to >= d->slots || from >= d->slots || d->used[to] > 0 || count > d->used[from]);
+    size_t half = d->context * (size_t)d->config.head_dim * (d->half_cache ? sizeof(uint16_t) : sizeof(float));
+    size_t heads = (size_t)d->config.layers * (size_t)d->config.kv_heads, position = half / d->context;
+    size_t panels = (count + KV_PANEL - 1) / KV_PANEL * KV_PANEL;
+    for (size_t i = 0; i < heads; i++) {
+        uint8_t *keys = d->cache + (to * heads + i) * 2 * half;
+        const uint8_t *other = d->cache + (from * heads + i) * 2 * half;
+        memcpy(keys, other, panels * position);
+        memcpy(keys + half, other + half, count * position);
+    }
+    d->used[to] = count;
+    d->version[to] = d->version[from];
 }
 
 void decoder_cut(struct decoder *decoder, uint32_t slot, uint32_t count)

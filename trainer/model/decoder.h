@@ -6,7 +6,8 @@
  * is told the version of the weights it is given and a slot filled under another one is a BUG, so a cache is never read
  * under other weights. The first step under a version packs its matrices (four versions are kept), so weights must not change
  * under a version's name; decoder_reset empties a slot for another episode or version. Not thread-safe; the work of a step is
- * spread over the pool that was passed in. Log-probs computed from these logits agree with learner_forward to 1e-4. */
+ * spread over the pool that was passed in. A slot's logits have the same bits however its tokens were cut into steps and
+ * whatever was fed with them. Log-probs computed from these logits agree with learner_forward to 1e-4. */
 #ifndef PAL_TRAINER_MODEL_DECODER_H
 #define PAL_TRAINER_MODEL_DECODER_H
 
@@ -22,12 +23,25 @@ struct decoder_item {
     float *logits;         /* [V] raw logits after the last token, or NULL */
 };
 
-err_t decoder_new(struct decoder **ret, const struct model_config *config, uint32_t slots, uint32_t max_context,
+struct decoder_options {
+    uint32_t slots;
+    uint32_t max_context;
+    bool half_cache; /* keys and values as IEEE binary16: half the memory and traffic, log-probs then agree to about 1e-2 */
+};
+
+err_t decoder_new(struct decoder **ret, const struct model_config *config, const struct decoder_options *options,
                   struct pool *pool) MUST_USE;
 void decoder_free(struct decoder **decoder);
 size_t decoder_bytes(const struct decoder *decoder);
+/* The same before it is made, with `versions` of weights in use; a checked config. */
+size_t decoder_bytes_of(const struct model_config *config, const struct decoder_options *options, size_t threads,
+                        size_t versions);
+size_t decoder_token_bytes(const struct model_config *config, bool half_cache); /* of one cached position */
 
 void decoder_reset(struct decoder *decoder, uint32_t slot);
+/* Slot `to`, which is empty, gets the first `count` positions of `from`: what feeding the same tokens would give, to the bit.
+ */
+void decoder_share(struct decoder *decoder, uint32_t to, uint32_t from, uint32_t count);
 /* Forgets what was fed after the first `count` tokens; count is at most decoder_used. */
 void decoder_cut(struct decoder *decoder, uint32_t slot, uint32_t count);
 uint32_t decoder_used(const struct decoder *decoder, uint32_t slot); /* positions in the cache */

@@ -6,7 +6,8 @@
 #include "trainer/model/kernels.h"
 #include "trainer/model/layout.h"
 
-#define DECODER_ROWS     128 /* tokens that one worker takes through the layers together */
+#define DECODER_ROWS     128  /* tokens that one worker takes through the layers together */
+#define DECODER_IDS      1024 /* whose logits are computed together */
 #define DECODER_VERSIONS 4
 
 /* The matrices of one version, packed for gemm_prepacked. Offsets are the decoder's. */
@@ -27,7 +28,7 @@ struct packed_layout {
 struct decoder_work {
     float *block;                        /* the arrays below */
     float *x, *n, *qkv, *att, *gu, *act; /* [DECODER_ROWS, ...] */
-    float *logits;                       /* [head_rows, vocab_padded] */
+    float *logits;                       /* [DECODER_ROWS, DECODER_IDS] */
     float *scores;                       /* [G, context] */
     size_t rows;                         /* filled */
     size_t wanted;                       /* of those, rows whose logits are asked for */
@@ -47,11 +48,10 @@ struct decoder {
     size_t threads;
     uint32_t slots;
     uint32_t max_context;
-    size_t context;   /* rounded up to KV_PANEL */
-    size_t head_rows; /* rows of logits at a time */
-    size_t bytes;
+    size_t context; /* rounded up to KV_PANEL */
     uint64_t steps;
-    float *cache;      /* [slots, layers, kv_heads, keys | values] */
+    bool half_cache;
+    uint8_t *cache;    /* [slots, layers, kv_heads, keys | values] */
     float *rope;       /* [max_context, head_dim] */
     uint32_t *used;    /* [slots] positions in the cache */
     uint64_t *version; /* [slots] whose weights filled it */

@@ -27,15 +27,15 @@ static void linear(const struct pass *p, float *y, const float *x, const float *
                    bool add)
 {
     const struct gemm g = {GEMM_nt, rows, out, in, x, in, NULL, 0, y, out, add ? y : NULL};
-    p->k->gemm_prepacked(&g, W);
+    p->k->gemm_prepacked(&g, W, 0, out);
 }
 
 static struct kv cache_of(const struct pass *p, uint32_t slot, size_t layer, size_t group)
 {
-    size_t half = p->d->context * p->E;
+    size_t half = p->d->context * p->E * (p->d->half_cache ? sizeof(uint16_t) : sizeof(float));
     size_t index = ((size_t)slot * (size_t)p->d->config.layers + layer) * p->K + group;
-    float *keys = p->d->cache + index * 2 * half;
-    return (struct kv){keys, keys + half};
+    uint8_t *keys = p->d->cache + index * 2 * half;
+    return (struct kv){keys, keys + half, p->d->half_cache};
 }
 
 static void write_cache(const struct pass *p, size_t layer)
@@ -93,10 +93,11 @@ static void head_forward(const struct pass *p)
     float rstd[DECODER_ROWS];
     size_t V = (size_t)p->d->config.vocab;
     p->k->rmsnorm_forward(w->n, rstd, w->x, weight(p, TENSOR_norm, 0), w->wanted, p->D, p->eps);
-    for (size_t from = 0; from < w->wanted; from += p->d->head_rows) {
-        size_t rows = w->wanted - from < p->d->head_rows ? w->wanted - from : p->d->head_rows;
-        linear(p, w->logits, w->n + from * p->D, p->packed + p->d->packing.head, rows, V, p->D, false);
-        for (size_t r = 0; r < rows; r++) memcpy(w->to[from + r], w->logits + r * V, V * sizeof(float));
+    for (size_t from = 0; from < V; from += DECODER_IDS) {
+        size_t ids = V - from < DECODER_IDS ? V - from : DECODER_IDS;
+        const struct gemm g = {GEMM_nt, w->wanted, V, p->D, w->n, p->D, NULL, 0, w->logits, DECODER_IDS, NULL};
+        p->k->gemm_prepacked(&g, p->packed + p->d->packing.head, from, ids);
+        for (size_t r = 0; r < w->wanted; r++) memcpy(w->to[r] + from, w->logits + r * DECODER_IDS, ids * sizeof(float));
     }
 }
 

@@ -10,6 +10,7 @@
 
 #include "trainer/model/gemm.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What attention needs to know. qkv rows are [H heads of q, K of k, K of v], each E floats, q and k already rotated. */
@@ -29,12 +30,14 @@ struct attention {
 size_t attention_scratch_floats(size_t heads, size_t kv_heads, size_t head_dim, size_t max_tokens);
 
 /* One head group's keys and values in a decoder's cache. Keys are stored in panels of KV_PANEL positions,
- * [panel][E][KV_PANEL], so that one load gives the same component of neighbouring positions; values are [position][E]. */
+ * [panel][E][KV_PANEL], so that one load gives the same component of neighbouring positions; values are [position][E].
+ * Elements are floats or halves. */
 #define KV_PANEL 32
 
 struct kv {
-    float *keys;
-    float *values;
+    void *keys;
+    void *values;
+    bool half; /* IEEE binary16 instead of floats */
 };
 
 /* Softmax over one row of logits that come in parts: the first two are set by the caller, the rest by head_add. */
@@ -57,8 +60,10 @@ struct kernels {
     const char *name; /* "x86-64-v4", ... */
 
     void (*gemm)(const struct gemm *g, float *scratch);
-    void (*gemm_pack)(float *to, const float *b, size_t N, size_t K);  /* B [N, K] to [gemm_packed_floats] */
-    void (*gemm_prepacked)(const struct gemm *g, const float *packed); /* nt; g->b is not read */
+    void (*gemm_pack)(float *to, const float *b, size_t N, size_t K); /* B [N, K] to [gemm_packed_floats] */
+    /* nt; g->b is not read. Columns [from, from + cols) of the N, of which the first goes to C's first; from is a multiple of
+     * GEMM_NR_MAX. */
+    void (*gemm_prepacked)(const struct gemm *g, const float *packed, size_t from, size_t cols);
 
     /* y = w x / sqrt(mean(x^2) + eps) (Zhang and Sennrich 2019); rstd [T] is kept for backward */
     void (*rmsnorm_forward)(float *y, float *rstd, const float *x, const float *w, size_t T, size_t D, float eps);

@@ -54,8 +54,25 @@ static void check_environment(struct job_reader *reader, const struct job_enviro
         job_problem(reader, place, "needs `generate`: a file has only its own tasks");
 }
 
-static void check_preset(struct job_reader *reader, const struct job_spec *spec)
+static void check_path(struct job_reader *reader, const struct job_spec *spec)
 {
+    if (spec->init.path[0] != '/')
+        job_problem(reader, "/policy/init/path", "is \"%s\"; it must begin with / (`pal submit` makes it so)",
+                    spec->init.path);
+    if (spec->init.sha256[0] && strspn(spec->init.sha256, "0123456789abcdef") != sizeof spec->init.sha256 - 1)
+        job_problem(reader, "/policy/init/sha256", "is not 64 lower-case hex digits");
+}
+
+static void check_init(struct job_reader *reader, const struct job_spec *spec)
+{
+    if (spec->init.path[0]) {
+        check_path(reader, spec);
+        return;
+    }
+    if (spec->init.sha256[0]) job_problem(reader, "/policy/init/sha256", "is of policy.init.path, which is missing");
+    if (spec->rollout.prompt == JOB_PROMPT_CHAT)
+        job_problem(reader, "/rollout/prompt", "is \"chat\"; presets have no chat template, policy.init.path has");
+
     struct model_config config;
     if (model_preset(spec->init.preset, 256, &config) != ERR_ok) {
         job_problem(reader, "/policy/init/preset", "%s", err_text());
@@ -114,11 +131,9 @@ static void check_missing(struct job_reader *reader, const struct job_spec *spec
         const char *pointer;
     } rows[] = {
         {spec->dart.on, "/curation/dart"},
-        {spec->webrl.on, "/curation/webrl"},
         {spec->curriculum.kind == JOB_CURRICULUM_SUCCESS_BAND, "/curriculum/kind"},
         {spec->curriculum.kind == JOB_CURRICULUM_ADCL, "/curriculum/kind"},
         {spec->rollout.context == JOB_CONTEXT_STEP, "/rollout/context"},
-        {spec->trainer.loss == JOB_LOSS_GSPO, "/trainer/loss"},
         {spec->trainer.loss == JOB_LOSS_PPO, "/trainer/loss"},
         {spec->trainer.loss == JOB_LOSS_WEBRL, "/trainer/loss"},
         {spec->trainer.aggregation == JOB_AGGREGATION_STEP_MEAN, "/trainer/aggregation"},
@@ -131,7 +146,7 @@ static void check_missing(struct job_reader *reader, const struct job_spec *spec
 void job_check(struct job_reader *reader, const struct job_spec *spec)
 {
     for (size_t i = 0; i < spec->environment_count; i++) check_environment(reader, &spec->environments[i], i);
-    check_preset(reader, spec);
+    check_init(reader, spec);
     check_trainer(reader, spec);
     check_shares(reader, spec);
     check_evaluation(reader, spec);

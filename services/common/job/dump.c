@@ -101,6 +101,8 @@ static json_t *dump_environments(const struct job_spec *spec)
 static json_t *dump_policy(const struct job_spec *spec)
 {
     json_t *init = new_section(JOB_SECTION_init, &spec->init);
+    const char *const unused[] = {spec->init.path[0] ? "preset" : "path", spec->init.sha256[0] ? "" : "sha256"};
+    for (size_t i = 0; init && i < 2; i++) (void)json_object_del(init, unused[i]);
     json_t *warmstart = spec->warmstart.on ? new_section(JOB_SECTION_warmstart, &spec->warmstart) : json_null();
     return json_pack("{s:o, s:o}", "init", init, "warmstart", warmstart);
 }

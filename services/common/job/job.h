@@ -18,6 +18,7 @@
 #define JOB_PROBLEMS      64
 
 enum job_provider { JOB_PROVIDER_BUILTIN, JOB_PROVIDER_PROCESS };
+enum job_prompt { JOB_PROMPT_RAW, JOB_PROMPT_CHAT };
 enum job_refresh { JOB_REFRESH_EPISODE, JOB_REFRESH_TURN };
 enum job_importance_mode { JOB_IMPORTANCE_OFF, JOB_IMPORTANCE_TIS, JOB_IMPORTANCE_MASKED };
 enum job_advantage { JOB_ADVANTAGE_GRPO, JOB_ADVANTAGE_DR_GRPO, JOB_ADVANTAGE_RLOO };
@@ -44,6 +45,7 @@ enum job_value_body { JOB_VALUE_BODY_SHARED_DETACHED, JOB_VALUE_BODY_SHARED };
 enum job_log_ratio { JOB_LOG_RATIO_SUM, JOB_LOG_RATIO_MEAN };
 enum job_regression_form { JOB_REGRESSION_FORM_PAPER, JOB_REGRESSION_FORM_RELEASED };
 enum job_schedule { JOB_SCHEDULE_LINEAR, JOB_SCHEDULE_CONSTANT };
+enum job_kv_cache { JOB_KV_CACHE_FP32, JOB_KV_CACHE_FP16 };
 enum job_late { JOB_LATE_WAIT, JOB_LATE_DROP };
 
 /* clang-format off */

@@ -86,7 +86,11 @@ static void read_policy(struct job_reader *reader, json_t *object, struct job_sp
         object = NULL;
     }
     job_unknown_keys(reader, object, "/policy", keys);
-    (void)job_read(reader, JOB_SECTION_init, json_object_get(object, "init"), &ret->init, "/policy/init", NULL);
+    json_t *init = json_object_get(object, "init");
+    (void)job_read(reader, JOB_SECTION_init, init, &ret->init, "/policy/init", NULL);
+    if (ret->init.path[0] && json_object_get(init, "preset"))
+        job_problem(reader, "/policy/init", "has both `preset` and `path`; give one of them");
+    if (ret->init.path[0]) ret->init.preset[0] = 0;
     json_t *warmstart = json_object_get(object, "warmstart");
     bool none = !warmstart || json_is_null(warmstart);
     ret->warmstart.on =

@@ -7,8 +7,9 @@ enum { PUBLISH, COMMIT, CHECKPOINT, NEWEST, OF_VERSION, START, END, ABANDON, GIV
 static const struct store_statement statements[] = {
     [PUBLISH] = {.name = "policy_publish",
                  .doc = "a version that can be pulled",
-                 .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT, STORE_TEXT},
-                 .text = "INSERT INTO policy (job, lineage, version, digest, where_now) VALUES ($1, $2::int, $3, $4, $5)"
+                 .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT, STORE_TEXT, STORE_TEXT},
+                 .text = "INSERT INTO policy (job, lineage, version, digest, where_now, role)"
+                         " VALUES ($1, $2::int, $3, $4, $5, $6)"
                          " ON CONFLICT (job, lineage, version, role) DO UPDATE SET where_now = excluded.where_now,"
                          " digest = excluded.digest"},
     [COMMIT] = {.name = "policy_commit",
@@ -23,12 +24,13 @@ static const struct store_statement statements[] = {
                     .params = {STORE_INT8, STORE_INT8},
                     .columns = {STORE_INT4, STORE_INT8, STORE_INT8, STORE_TEXT, STORE_TEXT, STORE_INT8, STORE_TEXT},
                     .text = "SELECT lineage, version, update, checkpoint, sha256, size, digest FROM policy WHERE job = $1"
-                            " AND lineage <= $2 AND committed_at IS NOT NULL ORDER BY lineage DESC, update DESC LIMIT 1"},
+                            " AND role = 'policy' AND lineage <= $2 AND committed_at IS NOT NULL"
+                            " ORDER BY lineage DESC, update DESC LIMIT 1"},
     [NEWEST] = {.name = "policy_newest",
                 .doc = "the newest published version of a lineage",
-                .params = {STORE_INT8, STORE_INT8},
+                .params = {STORE_INT8, STORE_INT8, STORE_TEXT},
                 .columns = {STORE_INT4, STORE_INT8, STORE_TEXT, STORE_TEXT},
-                .text = "SELECT lineage, version, digest, where_now FROM policy WHERE job = $1 AND lineage = $2"
+                .text = "SELECT lineage, version, digest, where_now FROM policy WHERE job = $1 AND lineage = $2 AND role = $3"
                         " AND where_now IS NOT NULL ORDER BY version DESC LIMIT 1"},
     [OF_VERSION] = {.name = "policy_of_version",
                     .doc = "the newest lineage's weights of a version",
@@ -91,6 +93,7 @@ err_t store_policy_publish(struct store *store, int64_t job, const struct store_
     store_put_int(&args, policy->version);
     store_put_text(&args, policy->digest);
     store_put_text(&args, policy->where);
+    store_put_text(&args, policy->role);
     return store_run(store, &args, NULL);
 }
 
@@ -130,30 +133,35 @@ err_t store_policy_checkpoint(struct store *store, int64_t job, int64_t lineage,
     return ret->path && ret->sha256 && ret->digest ? ERR_ok : ERR_memory;
 }
 
-static err_t read_policy(struct store *store, int statement, int64_t job, int64_t key, struct arena *arena,
+/* role NULL: the statement has it */
+static err_t read_policy(struct store *store, int statement, int64_t job, int64_t key, const char *role, struct arena *arena,
                          struct store_policy *ret)
 {
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[statement]);
     store_put_int(&args, job);
     store_put_int(&args, key);
+    if (role) store_put_text(&args, role);
     AUTO(store_rows) rows = {0};
     TRY(store_run_one(store, &args, &rows, "published policy"));
-    *ret =
-        (struct store_policy){store_get_int(&rows, 0, 0), store_get_int(&rows, 0, 1),
-                              arena_text(arena, store_get_span(&rows, 0, 2)), arena_text(arena, store_get_span(&rows, 0, 3))};
+    *ret = (struct store_policy){.lineage = store_get_int(&rows, 0, 0),
+                                 .version = store_get_int(&rows, 0, 1),
+                                 .digest = arena_text(arena, store_get_span(&rows, 0, 2)),
+                                 .where = arena_text(arena, store_get_span(&rows, 0, 3)),
+                                 .role = role ? role : "policy"};
     return ret->digest && ret->where ? ERR_ok : ERR_memory;
 }
 
-err_t store_policy_newest(struct store *store, int64_t job, int64_t lineage, struct arena *arena, struct store_policy *ret)
+err_t store_policy_newest(struct store *store, int64_t job, int64_t lineage, const char *role, struct arena *arena,
+                          struct store_policy *ret)
 {
-    return read_policy(store, NEWEST, job, lineage, arena, ret);
+    return read_policy(store, NEWEST, job, lineage, role, arena, ret);
 }
 
 err_t store_policy_of_version(struct store *store, int64_t job, int64_t version, struct arena *arena,
                               struct store_policy *ret)
 {
-    return read_policy(store, OF_VERSION, job, version, arena, ret);
+    return read_policy(store, OF_VERSION, job, version, NULL, arena, ret);
 }
 
 err_t store_evaluation_start(struct store *store, int64_t job, const struct store_evaluation *evaluation, bool *ret_new)

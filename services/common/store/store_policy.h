@@ -9,6 +9,7 @@ struct store_policy {
     int64_t version;
     const char *digest;
     const char *where;
+    const char *role; /* policy | orm */
 };
 
 struct store_checkpoint {
@@ -27,8 +28,8 @@ err_t store_policy_commit(struct store *store, int64_t job, const struct store_c
 /* The newest committed checkpoint of a lineage up to `lineage`. ERR_not_found when there is none. */
 err_t store_policy_checkpoint(struct store *store, int64_t job, int64_t lineage, struct arena *arena,
                               struct store_checkpoint *ret) MUST_USE;
-/* The newest published version of the lineage; ERR_not_found when there is none. */
-err_t store_policy_newest(struct store *store, int64_t job, int64_t lineage, struct arena *arena,
+/* The newest published version of the lineage in a role; ERR_not_found when there is none. */
+err_t store_policy_newest(struct store *store, int64_t job, int64_t lineage, const char *role, struct arena *arena,
                           struct store_policy *ret) MUST_USE;
 /* The weights of a version, of the newest lineage that published it; ERR_not_found when there are none. */
 err_t store_policy_of_version(struct store *store, int64_t job, int64_t version, struct arena *arena,

@@ -12,8 +12,10 @@ struct store_task {
     const char *body;
     const char *hash; /* not read back */
     const char *hint;
-    const char *source; /* generate | file | mutate; not read back */
-    bool quarantined;
+    const char *source; /* generate | file | mutate */
+    int64_t parent;     /* mutate: the task it was made from, else -1; not read back */
+    int64_t phase;      /* WebRL: the first one it may be drawn in */
+    const char *state;  /* active | quarantined | candidate | refused */
 };
 
 /* One set. ERR_conflict when two tasks are the same. */
@@ -21,6 +23,9 @@ err_t store_task_insert(struct store *store, int64_t job, const struct store_tas
 /* All tasks of a job by id, in the arena. */
 err_t store_task_list(struct store *store, int64_t job, struct arena *arena, struct store_task **ret,
                       size_t *ret_count) MUST_USE;
-err_t store_task_quarantine(struct store *store, int64_t job, int64_t task) MUST_USE;
+err_t store_task_set_state(struct store *store, int64_t job, int64_t task, const char *state) MUST_USE;
+/* Which of these initial states have a task already: by (environment, hash), into ret[count]. */
+err_t store_task_known(struct store *store, int64_t job, const int64_t *environments, const char *const *hashes, size_t count,
+                       bool *ret) MUST_USE;
 
 #endif

@@ -238,8 +238,9 @@ static void go_on(const struct stage_job *job, const double *rewards)
     fail_first(&c);
     for (size_t i = 0; i < 4; i++) {
         if (i % 2 == 0) {
+            uint64_t again = c.worker->hellos_again; /* each beat that waited for the new process is answered so */
             stage_restart();
-            WAIT_FOR(c.worker->hellos_again == 1 + i / 2);
+            WAIT_FOR(c.worker->hellos_again > again);
         }
         end_with(c.worker, 8 + i, rewards + i, 1);
     }
@@ -275,7 +276,7 @@ START_TEST(a_failed_group_waits_with_the_killed)
     struct cast c = begin(&REPLACE);
     fail_first(&c);
     stage_restart(); /* the figures still know the plain episodes */
-    WAIT_FOR(c.worker->hellos_again == 1);
+    WAIT_FOR(c.worker->hellos_again > 0);
     end_with(c.worker, 8, HALF, 4);
     ck_assert_uint_eq(trainer_fetch(c.trainer, 1)->count, 8);
     trainer_apply(c.trainer, 1);

@@ -30,14 +30,15 @@ static void learn(struct play *p, size_t slot, uint32_t count)
     ck_assert_int_eq(learner_forward(learner, 0, p->model, &batch, &out), ERR_ok);
 }
 
-static void play_init(struct play *p, const char *preset, size_t threads, bool bias, struct rng *rng)
+static void play_init(struct play *p, const char *preset, size_t threads, bool bias, bool half, struct rng *rng)
 {
+    const struct decoder_options options = {SLOTS, CONTEXT, half};
     ck_assert_int_eq(model_preset(preset, VOCAB, &p->config), ERR_ok);
     p->config.qkv_bias = bias;
     ck_assert_int_eq(model_new(&p->model, &p->config), ERR_ok);
     spread_weights(p->model, rng_u64(rng));
     ck_assert_int_eq(pool_new(&p->pool, threads), ERR_ok);
-    ck_assert_int_eq(decoder_new(&p->decoder, &p->config, SLOTS, CONTEXT, p->pool), ERR_ok);
+    ck_assert_int_eq(decoder_new(&p->decoder, &p->config, &options, p->pool), ERR_ok);
     for (size_t s = 0; s < SLOTS; s++) {
         for (size_t t = 0; t < CONTEXT; t++) p->tokens[s][t] = (int32_t)rng_below(rng, VOCAB);
         learn(p, s, CONTEXT);
@@ -86,7 +87,7 @@ static void agree(const char *preset, size_t threads, bool bias, uint64_t seed)
     struct rng rng;
     rng_init(&rng, seed, 2);
     AUTO(play) p = {0};
-    play_init(&p, preset, threads, bias, &rng);
+    play_init(&p, preset, threads, bias, false, &rng);
     float logits[SLOTS][VOCAB];
     for (uint64_t round = 0; round < 60; round++) {
         random_step(&p, &rng, logits, 1);
@@ -109,7 +110,7 @@ START_TEST(two_threads_same_bits)
     struct rng rng;
     rng_init(&rng, 14, 2);
     AUTO(play) p = {0};
-    play_init(&p, "tiny-0.1m", 2, false, &rng);
+    play_init(&p, "tiny-0.1m", 2, false, false, &rng);
     float first[SLOTS][VOCAB], again[SLOTS][VOCAB];
     struct decoder_item items[SLOTS];
     for (int round = 0; round < 20; round++) {
@@ -129,7 +130,7 @@ START_TEST(versions_keep_apart)
     struct rng rng;
     rng_init(&rng, 15, 2);
     AUTO(play) p = {0};
-    play_init(&p, "tiny-0.1m", 1, false, &rng);
+    play_init(&p, "tiny-0.1m", 1, false, false, &rng);
     AUTO_PTR(model) other = NULL;
     ck_assert_int_eq(model_new(&other, &p.config), ERR_ok);
     spread_weights(other, 99);
@@ -151,12 +152,102 @@ START_TEST(versions_keep_apart)
 }
 END_TEST
 
+/* the reference: slot 0 is fed token by token, alone */
+static void feed_one_by_one(struct play *p, uint32_t slot, const int32_t *tokens, uint32_t count, float *logits)
+{
+    decoder_reset(p->decoder, slot);
+    for (uint32_t t = 0; t < count; t++) {
+        const struct decoder_item item = {slot, tokens + t, 1, logits};
+        ck_assert_int_eq(decoder_step(p->decoder, p->model, 1, &item, 1), ERR_ok);
+    }
+}
+
+static void batching(bool half)
+{
+    struct rng rng;
+    rng_init(&rng, 17, 2);
+    AUTO(play) p = {0};
+    play_init(&p, "small-3m", 2, false, half, &rng);
+    float alone[SLOTS][VOCAB], together[SLOTS][VOCAB];
+    struct decoder_item items[SLOTS];
+    for (uint32_t s = 0; s < SLOTS; s++) feed_one_by_one(&p, s, p.tokens[s], 30 + 5 * s, alone[s]);
+    /* in two pieces each, all slots in a step */
+    for (uint32_t s = 0; s < SLOTS; s++) {
+        decoder_reset(p.decoder, s);
+        items[s] = (struct decoder_item){s, p.tokens[s], 7 + s, NULL};
+    }
+    ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, items, SLOTS), ERR_ok);
+    for (uint32_t s = 0; s < SLOTS; s++)
+        items[s] = (struct decoder_item){s, p.tokens[s] + 7 + s, 30 + 5 * s - 7 - s, together[s]};
+    ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, items, SLOTS), ERR_ok);
+    ck_assert_mem_eq(alone, together, sizeof alone);
+}
+
+START_TEST(batching_changes_no_bit)
+{
+    batching(false);
+    batching(true);
+}
+END_TEST
+
+static void sharing(bool half, uint32_t common)
+{
+    struct rng rng;
+    rng_init(&rng, 18, 2);
+    AUTO(play) p = {0};
+    play_init(&p, "tiny-0.1m", 1, false, half, &rng);
+    float alone[VOCAB], shared[VOCAB];
+    int32_t other[CONTEXT];
+    memcpy(other, p.tokens[0], sizeof other);
+    for (uint32_t t = common; t < CONTEXT; t++) other[t] = p.tokens[1][t];
+    feed_one_by_one(&p, 1, other, CONTEXT, alone);
+    feed_one_by_one(&p, 0, p.tokens[0], CONTEXT - 3, shared); /* goes on past what is shared */
+    decoder_share(p.decoder, 2, 0, common);
+    ck_assert_uint_eq(decoder_used(p.decoder, 2), common);
+    const struct decoder_item item = {2, other + common, CONTEXT - common, shared};
+    ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, &item, 1), ERR_ok);
+    ck_assert_mem_eq(alone, shared, sizeof alone);
+}
+
+START_TEST(a_shared_beginning_is_that_of_ones_own)
+{
+    for (uint32_t common = 1; common < CONTEXT - 3; common += 15) {
+        sharing(false, common);
+        sharing(true, common);
+    }
+}
+END_TEST
+
+/* log-probs from a cache of halves, beside the learner's */
+START_TEST(halves_are_close)
+{
+    struct rng rng;
+    rng_init(&rng, 19, 2);
+    AUTO(play) p = {0};
+    play_init(&p, "small-3m", 1, false, true, &rng);
+    float logits[VOCAB];
+    double worst = 0;
+    for (uint32_t t = 0; t + 1 < CONTEXT; t++) {
+        const struct decoder_item item = {0, p.tokens[0] + t, 1, logits};
+        ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, &item, 1), ERR_ok);
+        double gap = fabs(logp_of(logits, p.tokens[0][t + 1]) - (double)p.logp[0][t + 1]);
+        worst = gap > worst ? gap : worst;
+    }
+    (void)printf("halves: log-probs within %.2g\n", worst);
+    ck_assert_double_lt(worst, 2e-2);
+    ck_assert_double_gt(worst, 1e-6);
+    struct decoder_options half = {SLOTS, CONTEXT, true}, whole = {SLOTS, CONTEXT, false};
+    ck_assert_uint_eq(2 * decoder_token_bytes(&p.config, true), decoder_token_bytes(&p.config, false));
+    ck_assert_uint_lt(decoder_bytes_of(&p.config, &half, 1, 1), decoder_bytes_of(&p.config, &whole, 1, 1));
+}
+END_TEST
+
 START_TEST(wrong_items_feed_nothing)
 {
     struct rng rng;
     rng_init(&rng, 16, 2);
     AUTO(play) p = {0};
-    play_init(&p, "tiny-0.1m", 2, false, &rng);
+    play_init(&p, "tiny-0.1m", 2, false, false, &rng);
     struct decoder_item good = {2, p.tokens[0], 3, NULL};
     ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, &good, 1), ERR_ok);
     const int32_t bad_token[] = {VOCAB}, negative[] = {-1};
@@ -173,8 +264,8 @@ START_TEST(wrong_items_feed_nothing)
     ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, &large, 1), ERR_too_large);
     ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, NULL, 0), ERR_ok);
     struct decoder *none = NULL;
-    ck_assert_int_eq(decoder_new(&none, &p.config, 0, CONTEXT, p.pool), ERR_invalid);
-    ck_assert_int_eq(decoder_new(&none, &p.config, 1, 1025, p.pool), ERR_invalid);
+    ck_assert_int_eq(decoder_new(&none, &p.config, &(struct decoder_options){0, CONTEXT, false}, p.pool), ERR_invalid);
+    ck_assert_int_eq(decoder_new(&none, &p.config, &(struct decoder_options){1, 1025, false}, p.pool), ERR_invalid);
     ck_assert_ptr_null(none);
     ck_assert_uint_gt(decoder_bytes(p.decoder), p.model->count * sizeof(float));
 }
@@ -188,6 +279,9 @@ int main(void)
     tcase_add_test(tcase, agrees_with_the_learner);
     tcase_add_test(tcase, two_threads_same_bits);
     tcase_add_test(tcase, versions_keep_apart);
+    tcase_add_test(tcase, batching_changes_no_bit);
+    tcase_add_test(tcase, a_shared_beginning_is_that_of_ones_own);
+    tcase_add_test(tcase, halves_are_close);
     tcase_add_test(tcase, wrong_items_feed_nothing);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

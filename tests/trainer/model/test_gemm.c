@@ -93,8 +93,13 @@ static void prepacked_once(void)
     k->gemm_pack(packed, b, N, K);
     g.c = d;
     g.b = NULL;
-    k->gemm_prepacked(&g, packed);
+    k->gemm_prepacked(&g, packed, 0, N);
     ck_assert_mem_eq(c, d, M * N * sizeof *c);
+    const size_t ranges[][2] = {{0, 32}, {32, 300}, {320, 280}, {288, 64}, {576, 24}};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        k->gemm_prepacked(&g, packed, ranges[i][0], ranges[i][1]);
+        for (size_t r = 0; r < M; r++) ck_assert_mem_eq(c + r * N + ranges[i][0], d + r * N, ranges[i][1] * sizeof *c);
+    }
     free(a);
     free(b);
     free(c);
@@ -119,12 +124,12 @@ static void rows_once(void)
     fill(b, N * K, 1);
     k->gemm_pack(packed, b, N, K);
     struct gemm g = {GEMM_nt, M, N, K, a, K, NULL, K, all, N, NULL};
-    k->gemm_prepacked(&g, packed);
+    k->gemm_prepacked(&g, packed, 0, N);
     g.c = some;
     for (g.M = 1; g.M <= M / 2; g.M++) {
         for (size_t from = 0; from + g.M <= M; from += g.M) {
             g.a = a + from * K;
-            k->gemm_prepacked(&g, packed);
+            k->gemm_prepacked(&g, packed, 0, N);
             if (memcmp(some, all + from * N, g.M * N * sizeof *all) != 0) ck_abort_msg("%s: %zu rows differ", k->name, g.M);
         }
     }

@@ -156,8 +156,9 @@ START_TEST(decoding_agrees)
     size_t V = (size_t)p.f->model->config.vocab, kept = 0;
     size_t step = (size_t)json_integer_value(json_object_get(p.golden, "logits_step"));
     float *logits = calloc(V, sizeof *logits), *some = calloc(p.batch.sequences * V, sizeof *some);
+    const struct decoder_options options = {(uint32_t)p.batch.sequences, TOKENS, false};
     MUST(pool_new(&pool, 1));
-    MUST(decoder_new(&decoder, &p.f->model->config, (uint32_t)p.batch.sequences, TOKENS, pool));
+    MUST(decoder_new(&decoder, &p.f->model->config, &options, pool));
     for (uint32_t s = 0; s < p.batch.sequences; s++) {
         uint32_t n = p.start[s + 1] - p.start[s] - 1, first = n / 2; /* the last token is a target only */
         const struct decoder_item parts[2] = {{s, p.tokens + p.start[s], first, NULL},

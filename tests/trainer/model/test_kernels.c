@@ -2,6 +2,7 @@
  * Every layer, for every instruction set this machine has: forward against formulas in double, backward against central
  * finite differences of those formulas in double. Sizes are odd on purpose: every loop has its tail. */
 #include "tests/trainer/model/each_build.h"
+#include "trainer/model/half.h"
 
 #include <stdio.h>
 
@@ -203,7 +204,7 @@ START_TEST(attention_has_its_gradient)
 }
 END_TEST
 
-static void kv_once(void)
+static void kv_as(bool half)
 {
     enum { H = 10, E = 40, N = 71, PANELS = (N + KV_PANEL - 1) / KV_PANEL };
     float *keys = floats(PANELS * KV_PANEL * E), *values = floats(PANELS * KV_PANEL * E),
@@ -213,8 +214,12 @@ static void kv_once(void)
     fill(key, N * E, 1);
     fill(value, N * E, 1);
     fill(keys, PANELS * KV_PANEL * E, 1e30); /* what is past n must not matter */
-    const struct kv kv = {keys, values};
+    const struct kv kv = {keys, values, half};
     for (size_t i = 0; i < N; i++) k->kv_write(&kv, i, key + i * E, value + i * E, E);
+    for (size_t i = 0; half && i < N * E; i++) { /* exactly what the cache holds */
+        key[i] = half_from_fp16(half_to_fp16(key[i]));
+        value[i] = half_from_fp16(half_to_fp16(value[i]));
+    }
     double *dq = widened(q, H * E), *dk = widened(key, N * E), *dv = widened(value, N * E), want[E];
     for (size_t n = 1; n <= N; n += 10) {
         k->kv_attend(&kv, n, q, H, E, scores, out);
@@ -229,6 +234,12 @@ static void kv_once(void)
     free(dq);
     free(dk);
     free(dv);
+}
+
+static void kv_once(void)
+{
+    kv_as(false);
+    kv_as(true);
 }
 
 START_TEST(kv_attend_reads_the_cache)
