@@ -128,8 +128,12 @@ static int tell(struct ctl *ctl, const char *what, const char *done)
     err_t err = client_json(ctl, "POST", path, NULL, &root);
     if (err != ERR_ok) return ctl_fail(err);
     json_decref(root);
-    (void)printf("job %lld %s\n", (long long)job, done);
-    return 0;
+    if (!ctl->json) {
+        (void)printf("job %lld %s\n", (long long)job, done);
+        return 0;
+    }
+    (void)snprintf(path, sizeof path, "/v1/jobs/%lld", (long long)job);
+    return get_and_print(ctl, path, NULL);
 }
 
 int command_cancel(struct ctl *ctl)

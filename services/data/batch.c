@@ -103,6 +103,34 @@ static void say_end(struct data *data, const struct peer *peer, int64_t update)
     data->plan->end_said = true;
 }
 
+/* how many the tables have */
+enum {
+#define FIGURE(name, doc) FIGURE_##name,
+#include "services/data/figures.def"
+#include "services/data/method_figures.def"
+#undef FIGURE
+    FIGURES
+};
+
+/* With the batch, so that they outlive this process. */
+static err_t note_figures(struct data *data, int64_t update)
+{
+    struct plan *plan = data->plan;
+    struct batch_figures *f = &plan->figures;
+    struct store_metric *metrics = arena_array(&data->arena, struct store_metric, FIGURES);
+    size_t n = 0;
+    if (!metrics) return ERR_memory;
+    if (f->episodes == 0) return ERR_ok;
+    f->tokens_spent = (double)plan->tokens_spent;
+    f->groups_void = (double)plan->voided;
+    f->episodes_retried = (double)plan->retried;
+#define FIGURE(name, doc)                                                                                                    \
+    if (isfinite(f->name)) metrics[n++] = (struct store_metric){#name, f->name};
+#include "services/data/figures.def"
+#undef FIGURE
+    return store_metric_insert(data->store, plan->job, plan->lineage, update, metrics, n);
+}
+
 static err_t serve(struct data *data, struct peer *peer)
 {
     struct plan *plan = data->plan;
@@ -144,6 +172,7 @@ static err_t serve(struct data *data, struct peer *peer)
     TRY(replay_judged(data, &batch, &judged));
     TRY(pack_payloads(data, members, batch.episode_count));
     figures_take(plan, update, groups, count);
+    TRY(note_figures(data, update));
     answer(data, peer, &batch, members, judged);
     TRY(phase_handed_out(data, update));
     for (size_t g = 0; g < count; g++) plan_remove_group(plan, groups[g]);
@@ -195,19 +224,11 @@ err_t batch_load_ending(struct data *data)
     return ERR_ok;
 }
 
-/* how many the tables have */
-enum {
-#define FIGURE(name, doc) FIGURE_##name,
-#include "services/data/figures.def"
-#include "services/data/method_figures.def"
-#undef FIGURE
-    FIGURES
-};
-
+/* As the trainer reports it. What else was said of the update, by the lineage in which its batch was first handed out, this
+ * lineage says too: each tells its own history whole. */
 static err_t note_metrics(struct data *data, const struct wire_update_done *done)
 {
     struct plan *plan = data->plan;
-    struct batch_figures *f = &plan->figures;
     struct store_metric *metrics = arena_array(&data->arena, struct store_metric, done->metrics_count + FIGURES);
     if (!metrics) return ERR_memory;
     size_t n = 0;
@@ -216,20 +237,12 @@ static err_t note_metrics(struct data *data, const struct wire_update_done *done
         metrics[n++].value = done->metrics[i].value;
         if (!metrics[n - 1].name) return ERR_memory;
     }
-    if (f->update == done->update && f->episodes > 0) {
-        f->tokens_spent = (double)plan->tokens_spent;
-        f->groups_void = (double)plan->voided;
-        f->episodes_retried = (double)plan->retried;
-#define FIGURE(name, doc)                                                                                                    \
-    if (isfinite(f->name)) metrics[n++] = (struct store_metric){#name, f->name};
-#include "services/data/figures.def"
-#undef FIGURE
-    }
 #define FIGURE(name, doc)                                                                                                    \
     if (isfinite(plan->method_figures.name)) metrics[n++] = (struct store_metric){#name, plan->method_figures.name};
 #include "services/data/method_figures.def"
 #undef FIGURE
-    return n ? store_metric_insert(data->store, plan->job, done->lineage, done->update, metrics, n) : ERR_ok;
+    if (n) TRY(store_metric_insert(data->store, plan->job, done->lineage, done->update, metrics, n));
+    return done->lineage > 0 ? store_metric_inherit(data->store, plan->job, done->lineage, done->update) : ERR_ok;
 }
 
 static err_t apply(struct data *data, const struct wire_update_done *done)

@@ -1,5 +1,6 @@
 #include "services/data/data.h"
 
+#include "services/common/run/crash.h"
 #include "services/common/run/log.h"
 
 #include <stdio.h>
@@ -127,7 +128,7 @@ static void reconnect(struct data *data)
     if (err == ERR_stale)
         end_fenced(data);
     else if (err == ERR_conflict || err == ERR_malformed)
-        service_quit(data->service, 1); /* a changed migration, a newer schema: people must look */
+        service_quit(data->service, SERVICE_HOPELESS); /* a changed migration, a newer schema: people must look */
 }
 
 /* The trouble is over: work was committed, or there was none for a while. */
@@ -184,7 +185,11 @@ static err_t advance(struct data *data)
         TRY(data_begin(data));
         TRY(writes_flush(&data->writes, data->store, data->plan, &data->arena));
     }
-    if (data->in_transaction) TRY(store_commit(data->store));
+    if (data->in_transaction) {
+        crash_here(CRASH_turn_written);
+        TRY(store_commit(data->store));
+        crash_here(CRASH_turn_committed);
+    }
     if (works) settle(data);
     return ERR_ok;
 }
@@ -211,7 +216,7 @@ void data_turn(struct data *data)
         drop_turn(data);
         return;
     }
-    data->turns++;
+    crash_count((int64_t)data->epoch, (int64_t)++data->turns);
     double start = wall_ms();
     size_t ends = data->writes.ends.count;
     if (data->turn_err == ERR_ok) data_fail(data, advance(data));
@@ -219,6 +224,7 @@ void data_turn(struct data *data)
         recover(data);
         return;
     }
+    bool wrote = data->in_transaction;
     data->in_transaction = false;
     data->written_episodes += ends;
     if (data->plan) data->plan->written += ends;
@@ -227,6 +233,7 @@ void data_turn(struct data *data)
         err_t err = bus_send(data->bus, saying->peer, saying->id, saying->message);
         if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, saying->peer);
     }
+    if (wrote) crash_here(CRASH_turn_told);
     if (ends) data->ack_ms = wall_ms() - start;
     drop_turn(data);
     if (ends) analyze(data, data->plan);
@@ -270,6 +277,21 @@ static void refuse_without_store(struct data *data, const char *peer, enum wire_
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering the gateway");
 }
 
+/* A question that comes twice is answered once: submitting again would make a second job. */
+static void from_gateway(struct data *data, const char *identity, enum wire_id id, const void *message)
+{
+    const struct wire_job_submit *submit = message;
+    const struct wire_job_command *command = message;
+    struct peer *peer = data_peer(data, identity);
+    uint64_t request = id == WIRE_job_submit ? submit->request : command->request;
+    if (peer && request <= peer->request) return;
+    if (peer) peer->request = request;
+    if (id == WIRE_job_submit)
+        jobs_submit(data, identity, submit);
+    else
+        jobs_command(data, identity, command);
+}
+
 static void job_failed(struct data *data, const struct wire_job_failed *failed)
 {
     struct plan *plan = data->plan;
@@ -302,10 +324,8 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         refuse_without_store(data, peer, id, message);
     else if (data->turn_err != ERR_ok)
         return; /* this turn is lost already */
-    else if (id == WIRE_job_submit)
-        jobs_submit(data, peer, message);
-    else if (id == WIRE_job_command)
-        jobs_command(data, peer, message);
+    else if (id == WIRE_job_submit || id == WIRE_job_command)
+        from_gateway(data, peer, id, message);
     else if (id == WIRE_pool_import)
         import_request(data, peer, message);
     else if (id == WIRE_episodes_done)
@@ -319,7 +339,7 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
     else if (id == WIRE_job_failed)
         job_failed(data, message);
     else if (id == WIRE_leases_held)
-        finish_unheld(data, peer, message);
+        finish_held(data, peer, message);
     else if (id == WIRE_lease_request) {
         lease_request(data, peer, message);
     } else if (id == WIRE_batch_request) {

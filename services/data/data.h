@@ -15,6 +15,7 @@
 #define DATA_PEERS      256
 #define DATA_SILENT_MS  5000 /* a peer that is silent this long is gone */
 #define DATA_JANITOR_MS 100
+#define DATA_ON_WAY_MS  3000 /* a lease that its worker has not seen after this long is lost */
 #define DATA_COUNTERS   128
 
 #define JOBS_QUARANTINED "every training task is quarantined"
@@ -33,6 +34,7 @@ struct peer {
     bool in_step;     /* its count is known */
     bool waits;       /* trainer: a batch request is open */
     bool asked;       /* and was not looked up in the ledger yet */
+    uint64_t request; /* gateway: number of its newest submit or command; they only grow */
     int64_t wanted_lineage, wanted_update;
     int64_t lineage, version; /* policy served */
     char digest[DIGEST_HEX_BYTES];
@@ -138,9 +140,9 @@ void grant_renew(struct data *data, const struct peer *worker);
 /* finish.c */
 void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done);
 void finish_expired(struct data *data);
-/* Leases from before the mirror was read that their worker does not know: their message was lost. */
-void finish_unheld(struct data *data, const char *peer, const struct wire_leases_held *held);
 void finish_worker(struct data *data, const char *identity, enum outcome outcome);
+/* Leases that a worker should have and has not never reached it: they end at once. */
+void finish_held(struct data *data, const char *worker, const struct wire_leases_held *held);
 /* A decision row of this turn; inputs is JSON (NULL: ERR_memory). */
 err_t finish_decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
                     const char *inputs) MUST_USE;
@@ -216,9 +218,16 @@ void policy_checkpoint(struct data *data, const char *peer, const struct wire_ch
 void policy_lag(struct data *data, const struct peer *worker);
 const struct wire_policy_wanted *policy_wanted(struct data *data);
 const struct wire_policy_wanted *policy_orm(struct data *data); /* the outcome reward model */
+/* The weights just published are those of this evaluation. */
+void policy_take_weights(const struct plan *plan, struct evaluation *evaluation);
+/* Tells a worker where the weights of a pinned version are: it may have started, or begun a lineage, since they were
+ * published. */
+err_t policy_announce(struct data *data, const char *worker, int64_t version) MUST_USE;
 /* evaluate.c */
 err_t evaluate_start(struct data *data, int64_t version) MUST_USE;
 err_t evaluate_close(struct data *data, struct evaluation *evaluation) MUST_USE;
+/* remind.c: after a heartbeat */
+void remind(struct data *data, const struct peer *peer, const struct wire_heartbeat *beat);
 /* stall.c: the watchdog */
 struct stall {
     const char *stage; /* env | rollout | trainer | data */

@@ -343,26 +343,59 @@ void finish_worker(struct data *data, const char *identity, enum outcome outcome
     if (data->plan && data->plan->running) end_leases(data, is_of, identity, outcome, "its worker went away", false);
 }
 
-struct unheld {
+/* ---- what a worker says it has ---- */
+
+struct held {
     const char *worker;
-    int64_t before;
-    const struct wire_u64s *tokens;
+    uint64_t newest, now_ms;
+    uint64_t *tokens; /* sorted */
+    size_t count;
+    uint64_t on_the_way;
 };
 
-static bool is_unheld(const struct slot *slot, const void *ctx)
+static int by_token(const void *a, const void *b)
 {
-    const struct unheld *u = ctx;
-    if (slot->token >= u->before || strcmp(slot->worker, u->worker) != 0) return false;
-    for (size_t i = 0; i < u->tokens->n; i++) {
-        if (u->tokens->v[i] == (uint64_t)slot->token) return false;
-    }
-    return true;
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
 }
 
-void finish_unheld(struct data *data, const char *peer, const struct wire_leases_held *held)
+static bool is_absent(const struct slot *slot, const struct held *held)
 {
-    const struct plan *plan = data->plan;
-    if (!plan || !plan->running || (uint64_t)plan->job != held->job) return;
-    const struct unheld unheld = {peer, plan->loaded_token, &held->tokens};
-    end_leases(data, is_unheld, &unheld, OUTCOME_cancelled, "its lease never arrived", false);
+    uint64_t token = (uint64_t)slot->token;
+    return strcmp(slot->worker, held->worker) == 0 && !bsearch(&token, held->tokens, held->count, sizeof token, by_token);
+}
+
+/* A link keeps its order: what is older than a lease that came is not on its way any more. */
+static bool is_lost(const struct slot *slot, const void *ctx)
+{
+    const struct held *held = ctx;
+    bool may_come = (uint64_t)slot->token > held->newest && held->now_ms < slot->granted_ms + DATA_ON_WAY_MS;
+    return !may_come && is_absent(slot, held);
+}
+
+static void count_on_the_way(const struct plan *plan, struct held *held)
+{
+    for (const struct group *g = plan->groups; g; g = g->next) {
+        for (size_t i = 0; i < g->size; i++)
+            held->on_the_way += g->slots[i].state == SLOT_LEASED && is_absent(&g->slots[i], held);
+    }
+}
+
+void finish_held(struct data *data, const char *identity, const struct wire_leases_held *message)
+{
+    struct held held = {identity, message->newest, data_now_ms(data), NULL, message->tokens.n, 0};
+    struct peer *worker = data_peer(data, identity);
+    if (!worker || !data->plan || !data->plan->running || (uint64_t)data->plan->job != message->job) return;
+    held.tokens = arena_array(&data->arena, uint64_t, held.count + 1);
+    if (!held.tokens) {
+        data_fail(data, ERR_memory);
+        return;
+    }
+    for (size_t i = 0; i < held.count; i++) held.tokens[i] = message->tokens.v[i];
+    qsort(held.tokens, held.count, sizeof *held.tokens, by_token);
+    end_leases(data, is_lost, &held, OUTCOME_cancelled, "its lease did not reach the worker", false);
+    if (!data->plan || data->turn_err != ERR_ok) return;
+    count_on_the_way(data->plan, &held);
+    worker->granted = message->leases_seen + held.on_the_way;
+    worker->in_step = true;
 }

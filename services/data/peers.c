@@ -115,15 +115,6 @@ static void take_counters(struct peer *peer, const struct wire_heartbeat *beat, 
     peer->counter_count = count;
 }
 
-/* A job that ended while its workers were not known here: whoever still works on it is told again. */
-static void say_over(struct data *data, const char *identity, uint64_t job)
-{
-    if (!data->store || job == 0 || (data->plan && (uint64_t)data->plan->job == job)) return;
-    const struct wire_job_stop stop = {job, span_text("it has ended")};
-    err_t err = bus_send(data->bus, identity, WIRE_job_stop, &stop);
-    if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, identity);
-}
-
 void peers_heartbeat(struct data *data, const char *identity, const struct wire_heartbeat *beat)
 {
     struct peer *peer = data_peer(data, identity);
@@ -135,7 +126,7 @@ void peers_heartbeat(struct data *data, const char *identity, const struct wire_
         to_text(peer->digest, sizeof peer->digest, beat->digest);
         take_counters(peer, beat, data_now_ms(data));
         if (strcmp(peer->service, "rollout") == 0) policy_lag(data, peer);
-        say_over(data, identity, beat->job);
+        if (!ack.hello_again) remind(data, peer, beat);
     }
     err_t err = bus_send(data->bus, identity, WIRE_heartbeat_ack, &ack);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering a heartbeat");

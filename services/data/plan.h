@@ -53,6 +53,7 @@ struct slot {
     int64_t attempt;
     int64_t token;
     char worker[BUS_PEER_BYTES];
+    uint64_t granted_ms; /* 0: by a data manager before this one */
     uint64_t deadline_ms;
     uint8_t failures[OUTCOME_COUNT]; /* attempts that ended so */
     bool hinted;                     /* played with the task's hint */
@@ -106,9 +107,17 @@ struct plan_task {
     struct store_score score; /* the newest that is known here; version -1: none */
 };
 
+/* Weights that workers can pull. */
+struct published {
+    int64_t lineage, version;
+    char digest[DIGEST_HEX_BYTES];
+    char where[1024];
+};
+
 struct evaluation {
     struct evaluation *next;
     int64_t lineage, version;
+    struct published weights; /* of this version, maybe by a lineage before or after its own */
     size_t episodes, open;
     size_t done, successes;
 };
@@ -150,7 +159,6 @@ struct plan {
     size_t holdout_count;
     struct curriculum_environment draws[JOB_ENVIRONMENTS];
     int64_t next_group, next_episode, next_token;
-    int64_t loaded_token; /* next_token when the mirror was read: grants from before it may have been lost on their way */
     int64_t fresh, replacements; /* groups planned */
     int64_t demonstrations;
     int64_t tokens_spent; /* processed by rollouts, evaluations left out */

@@ -5,7 +5,7 @@
 #include "services/common/wire/wire.h"
 
 #define OUTBOX_MOST      4096 /* past this no lease is asked for */
-#define OUTBOX_RESEND_MS 5000
+#define OUTBOX_RESEND_MS 3000
 #define OUTBOX_SET       256 /* ends in one message */
 
 struct outbox_end {

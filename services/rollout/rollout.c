@@ -33,6 +33,7 @@ static void close_job(struct rollout *rollout)
     outbox_clear(&rollout->outbox);
     arena_fini(&rollout->arena);
     rollout->job = 0;
+    rollout->newest_token = 0;
     rollout->since_check = ROLLOUT_CHECK_EVERY - 1; /* the first episode is looked at */
 }
 
@@ -104,6 +105,7 @@ static void on_flush(uv_timer_t *timer)
     struct rollout *rollout = timer->data;
     if (!rollout->job) return;
     flush_ends(rollout);
+    if (rollout_now_ms(rollout) - rollout->held_said_ms >= ROLLOUT_HELD_MS) again_say_held(rollout);
     ask_for_leases(rollout);
 }
 
@@ -171,28 +173,11 @@ static void on_env_turn(void *ctx)
     seats_flush(ctx);
 }
 
-static void tell_held(struct rollout *rollout)
-{
-    uint64_t *tokens = calloc(rollout->seat_count + rollout->outbox.count + 1, sizeof *tokens);
-    size_t n = 0;
-    if (!tokens || !rollout->job) {
-        free(tokens);
-        return;
-    }
-    for (size_t i = 0; i < rollout->seat_count; i++) {
-        if (rollout->seats[i].state != SEAT_FREE) tokens[n++] = rollout->seats[i].token;
-    }
-    for (size_t i = 0; i < rollout->outbox.count; i++) tokens[n++] = rollout->outbox.ends[i].done.token;
-    const struct wire_leases_held held = {rollout->job, {tokens, n}};
-    service_tell(rollout->service, WIRE_leases_held, &held);
-    free(tokens);
-}
-
 static void on_hello_again(struct service *service)
 {
     struct rollout *rollout = service->self;
-    tell_held(rollout);
     outbox_forget_sent(&rollout->outbox);
+    rollout->held_said_ms = 0; /* at once */
     rollout->ask = true;
 }
 
@@ -259,6 +244,7 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     pulse_counter(pulse, "env_wait_ms", n->env_wait_ms);
     pulse_counter(pulse, "unacknowledged", (double)rollout->outbox.count);
     pulse_counter(pulse, "ends_resent", (double)rollout->outbox.resent);
+    pulse_counter(pulse, "calls_resent", (double)n->calls_resent);
     pulse_counter(pulse, "policies_resident", (double)policies_resident(&rollout->policies));
     pulse_counter(pulse, "policy_loads", (double)rollout->policies.loads);
     pulse_counter(pulse, "policy_load_failures", (double)rollout->policies.load_failures);

@@ -238,5 +238,5 @@ err_t assignment_prepare(struct assignment *a, const char *state_dir, struct poo
 {
     TRY(assignment_load(a, pool));
     TRY(shelf_init(&a->shelf, state_dir, a->job, a->resume_version));
-    return archive_init(&a->archive, state_dir, a->job);
+    return archive_init(&a->archive, state_dir, a->job, a->resume_version);
 }

@@ -5,6 +5,8 @@
 
 const struct stage_job STAGE_SMALL = {.tasks = 8, .group_size = 4, .groups = 2, .updates = 2};
 
+static uint64_t requests; /* numbered as a gateway does */
+
 int64_t stage_submit(struct peer *gateway, const struct stage_job *job, const char *key)
 {
     char spec[2048];
@@ -18,7 +20,7 @@ int64_t stage_submit(struct peer *gateway, const struct stage_job *job, const ch
                    job->tasks, job->group_size, job->groups, job->updates, job->staleness, job->trainer ? job->trainer : "",
                    job->every, job->evaluated, job->more ? job->more : "");
     const struct wire_job_submit message = {
-        .request = 1, .remaining_ms = 10000, .idempotency_key = span_text(key), .spec = span_text(spec)};
+        .request = ++requests, .remaining_ms = 10000, .idempotency_key = span_text(key), .spec = span_text(spec)};
     uint64_t before = gateway->answers;
     do {
         uint64_t again = gateway->hellos_again;
@@ -42,7 +44,7 @@ bool stage_ready(struct peer *gateway)
 void stage_command(struct peer *gateway, int64_t job, const char *word, const char *want_error)
 {
     const struct wire_job_command message = {
-        .request = 2, .remaining_ms = 10000, .job = (uint64_t)job, .command = span_text(word)};
+        .request = ++requests, .remaining_ms = 10000, .job = (uint64_t)job, .command = span_text(word)};
     uint64_t before = gateway->answers;
     peer_send(gateway, WIRE_job_command, &message);
     WAIT_FOR(gateway->answers > before);

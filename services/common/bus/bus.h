@@ -35,6 +35,7 @@ struct bus_counters {
     uint64_t bad;      /* frames refused */
     uint64_t given_up; /* messages that could not be delivered in time or found their queue full */
     uint64_t waiting;  /* in queues now */
+    uint64_t faults;   /* messages dropped, repeated or held back on purpose (faults.h) */
 };
 
 /* endpoint: ipc:///path or tcp://127.0.0.1:port. ERR_refused for plain tcp on an address that is not loopback. */

@@ -1,6 +1,7 @@
 #include "services/common/run/service.h"
 
 #include "services/common/base/digest.h"
+#include "services/common/bus/faults.h"
 #include "services/common/run/log.h"
 #include "services/common/run/rundir.h"
 
@@ -183,6 +184,8 @@ int service_main(int argc, char **argv, const struct service_class *class)
     service.on_term.data = service.on_int.data = service.beat.data = &service;
     (void)uv_signal_start(&service.on_term, on_signal, SIGTERM);
     (void)uv_signal_start(&service.on_int, on_signal, SIGINT);
+    const char *faults = getenv(FAULTS_VARIABLE);
+    if (faults && *faults) log_warn(FAULTS_VARIABLE " is %s: messages are lost, repeated or delayed on purpose", faults);
     err_t err = start(&service);
     if (err != ERR_ok) {
         log_err(LOG_LEVEL_ERROR, err, "start");

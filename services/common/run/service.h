@@ -12,6 +12,7 @@
 
 #define SERVICE_PATH_BYTES   512
 #define SERVICE_HEARTBEAT_MS 1000
+#define SERVICE_HOPELESS     78 /* exit code: starting it again will not help, people must look (EX_CONFIG) */
 
 struct service;
 

@@ -8,6 +8,13 @@ enum { JOBS, JOB, EVENTS, METRICS, TASKS, EPISODES, EPISODE, DECISIONS, CHECKPOI
     "j.id, j.name, j.state, j.reason, j.priority, j.lineage, j.updates_done AS update, j.version, j.created_at, "            \
     "j.started_at,"                                                                                                          \
     " j.trained_at, j.ended_at, extract(epoch FROM j.trained_at - j.started_at)::float8 AS train_seconds"
+/* One history: what lineages that were forked away said about later versions and updates is left out, unless all is asked
+ * for. A later lineage says everything after its fork again, and what it has not reached yet is past the job's own version.
+ */
+#define LIVING_EVALUATIONS(job, all)                                                                                         \
+    "SELECT DISTINCT ON (e.version, CASE WHEN " all " THEN e.lineage END) e.* FROM evaluation e JOIN job ON job.id = e.job"  \
+    " WHERE e.job = " job " AND (" all " OR e.version <= job.version)"                                                       \
+    " ORDER BY e.version, CASE WHEN " all " THEN e.lineage END, e.lineage DESC"
 #define ROWS(select) "SELECT coalesce(jsonb_agg(to_jsonb(r)), '[]')::text FROM (" select ") r"
 
 static const struct store_statement statements[] = {
@@ -31,11 +38,12 @@ static const struct store_statement statements[] = {
                  " (SELECT count(*) FROM batch b WHERE b.job = j.id AND b.update > 0 AND b.lineage = j.lineage"
                  "  AND b.state <> 'handed_out') AS updates_of_lineage,"
                  " (SELECT coalesce(jsonb_agg(jsonb_build_object('lineage', v.lineage, 'version', v.version, 'done', v.done,"
-                 "  'successes', v.successes, 'by_level', v.by_level) ORDER BY v.version, v.lineage), '[]')"
-                 "  FROM evaluation v WHERE v.job = j.id AND v.done IS NOT NULL) AS evaluations,"
-                 " (SELECT p.checkpoint FROM policy p WHERE p.job = j.id AND p.committed_at IS NOT NULL"
-                 "  ORDER BY p.lineage DESC, p.version DESC LIMIT 1) AS checkpoint"
-                 " FROM job j WHERE j.id = $1) r"},
+                 "  'successes', v.successes, 'by_level', v.by_level) ORDER BY v.version), '[]')"
+                 "  FROM (" LIVING_EVALUATIONS(
+                     "j.id", "false") ") v WHERE v.done IS NOT NULL) AS evaluations,"
+                                      " (SELECT p.checkpoint FROM policy p WHERE p.job = j.id AND p.committed_at IS NOT NULL"
+                                      "  ORDER BY p.lineage DESC, p.version DESC LIMIT 1) AS checkpoint"
+                                      " FROM job j WHERE j.id = $1) r"},
     [EVENTS] = {.name = "read_events",
                 .doc = "events after a number",
                 .params = {STORE_INT8, STORE_INT8, STORE_INT8},
@@ -43,13 +51,16 @@ static const struct store_statement statements[] = {
                 .text = ROWS("SELECT seq, at, kind, message, data FROM job_event WHERE job = $1 AND seq > $2 ORDER BY seq"
                              " LIMIT $3")},
     [METRICS] = {.name = "read_metrics",
-                 .doc = "metrics by update, of the newest lineage that has the update",
-                 .params = {STORE_INT8, STORE_TEXT, STORE_INT8, STORE_INT8},
+                 .doc = "metrics by update: one history, or that of all lineages",
+                 .params = {STORE_INT8, STORE_TEXT, STORE_INT8, STORE_INT8, STORE_BOOL},
                  .columns = {STORE_TEXT},
-                 .text = ROWS("SELECT m.update, jsonb_object_agg(m.name, m.value) AS values FROM"
-                              " (SELECT DISTINCT ON (update, name) update, name, value FROM metric WHERE job = $1"
-                              "  AND ($2 = '' OR name = ANY (string_to_array($2, ','))) AND update >= $3"
-                              "  ORDER BY update, name, lineage DESC) m GROUP BY m.update ORDER BY m.update LIMIT $4")},
+                 .text = ROWS("SELECT m.update, m.lineage, jsonb_object_agg(m.name, m.value) AS values FROM"
+                              " (SELECT b.update, max(b.lineage) AS newest FROM batch b JOIN job j ON j.id = b.job"
+                              "  WHERE b.job = $1 AND b.state <> 'handed_out' AND b.update >= $3"
+                              "  AND ($5 OR b.update <= j.updates_done) GROUP BY b.update) a"
+                              " JOIN metric m ON m.job = $1 AND m.update = a.update AND ($5 OR m.lineage = a.newest)"
+                              " WHERE $2 = '' OR m.name = ANY (string_to_array($2, ','))"
+                              " GROUP BY m.update, m.lineage ORDER BY m.update, m.lineage LIMIT $4")},
     [TASKS] = {.name = "read_tasks",
                .doc = "tasks by id",
                .params = {STORE_INT8, STORE_INT8, STORE_INT8},
@@ -104,11 +115,11 @@ static const struct store_statement statements[] = {
                                   " FROM policy WHERE job = $1 AND committed_at IS NOT NULL ORDER BY lineage, version"
                                   " LIMIT 1000")},
     [EVALUATIONS] = {.name = "read_evaluations",
-                     .doc = "evaluations by version",
-                     .params = {STORE_INT8},
+                     .doc = "evaluations by version: one history, or that of all lineages",
+                     .params = {STORE_INT8, STORE_BOOL},
                      .columns = {STORE_TEXT},
                      .text = ROWS("SELECT lineage, version, episodes, done, successes, by_level, started_at, ended_at FROM"
-                                  " evaluation WHERE job = $1 ORDER BY version, lineage LIMIT 1000")},
+                                  " (" LIVING_EVALUATIONS("$1", "$2") ") v ORDER BY version, lineage LIMIT 1000")},
     [SPEC] = {.name = "read_spec",
               .doc = "the resolved job",
               .params = {STORE_INT8},
@@ -171,7 +182,8 @@ err_t store_read_events(struct store *store, int64_t job, int64_t after, int64_t
     return read_ints(store, EVENTS, (const int64_t[]){job, after, bounded(limit)}, 3, "events", out);
 }
 
-err_t store_read_metrics(struct store *store, int64_t job, const char *names, int64_t from, int64_t limit, struct buf *out)
+err_t store_read_metrics(struct store *store, int64_t job, const char *names, int64_t from, int64_t limit, bool all,
+                         struct buf *out)
 {
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[METRICS]);
@@ -179,6 +191,7 @@ err_t store_read_metrics(struct store *store, int64_t job, const char *names, in
     store_put_text(&args, names);
     store_put_int(&args, from);
     store_put_int(&args, bounded(limit));
+    store_put_bool(&args, all);
     return read_text(store, &args, "metrics", out);
 }
 
@@ -215,9 +228,13 @@ err_t store_read_checkpoints(struct store *store, int64_t job, struct buf *out)
     return read_ints(store, CHECKPOINTS, &job, 1, "checkpoints", out);
 }
 
-err_t store_read_evaluations(struct store *store, int64_t job, struct buf *out)
+err_t store_read_evaluations(struct store *store, int64_t job, bool all, struct buf *out)
 {
-    return read_ints(store, EVALUATIONS, &job, 1, "evaluations", out);
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[EVALUATIONS]);
+    store_put_int(&args, job);
+    store_put_bool(&args, all);
+    return read_text(store, &args, "evaluations", out);
 }
 
 err_t store_read_spec(struct store *store, int64_t job, struct buf *out)

@@ -1,5 +1,5 @@
 /* A script that plays the data manager's side of a job for pal-trainer and writes down what the trainer says.
- * Batches are the same for the same update; test_trainer.c is its only reader. */
+ * Batches are the same for the same update; test_trainer.c and test_crash.c are its only readers. */
 #ifndef PAL_TESTS_TRAINER_SCRIPT_H
 #define PAL_TESTS_TRAINER_SCRIPT_H
 
@@ -54,6 +54,7 @@ struct script {
     struct data_peer peer;
     /* what the script does */
     int64_t last_update; /* batches after it are of kind `end` */
+    int64_t lineage;     /* assigned last; what older ones still say is not heard */
     bool mute;           /* requests and reports are not answered */
     int64_t no_signal;   /* this update's groups have no signal */
     int64_t poisoned;    /* a payload of this update is broken */
@@ -169,6 +170,7 @@ static inline void script_acknowledge(struct script *script, enum wire_id what, 
 static inline void script_on_update(struct script *script, const struct wire_update_done *done)
 {
     ck_assert_int_lt(done->update, SCRIPT_UPDATES);
+    if (done->lineage < script->lineage) return;
     struct script_update *u = &script->updates[done->update];
     u->times++;
     u->lineage = done->lineage;
@@ -184,6 +186,7 @@ static inline void script_on_update(struct script *script, const struct wire_upd
 static inline void script_on_policy(struct script *script, const struct wire_policy_published *published)
 {
     ck_assert_int_lt(published->version, SCRIPT_UPDATES);
+    if (published->lineage < script->lineage) return;
     struct script_policy *p = &script->policies[published->version];
     p->lineage = published->lineage;
     script_keep(p->digest.hex, sizeof p->digest.hex, published->digest);
@@ -196,6 +199,7 @@ static inline void script_on_policy(struct script *script, const struct wire_pol
 static inline void script_on_checkpoint(struct script *script, const struct wire_checkpoint_committed *committed)
 {
     ck_assert_int_lt(committed->version, SCRIPT_UPDATES);
+    if (committed->lineage < script->lineage) return;
     struct script_checkpoint *c = &script->checkpoints[committed->version];
     c->times++;
     c->lineage = committed->lineage;
@@ -225,6 +229,7 @@ static inline void script_on_message(void *ctx, enum wire_id id, const void *mes
     if (id == WIRE_job_failed) script_keep(script->failure, SCRIPT_TEXT, ((const struct wire_job_failed *)message)->reason);
     if (id == WIRE_batch_request) {
         const struct wire_batch_request *request = message;
+        if (request->lineage < script->lineage) return;
         script->asked_update = request->update;
         script->asked_lineage = request->lineage;
         script->requests++;
@@ -298,6 +303,15 @@ static inline void script_restart(struct script *script)
     script_wait(script, script_heard_hello, 0);
 }
 
+/* the same after it killed itself at its crash point; what it had said before its death was heard */
+static inline void script_crashed(struct script *script)
+{
+    script->peer.hellos = 0;
+    ck_assert_msg(data_peer_crashed(&script->peer, "pal-trainer", SCRIPT_WAIT_MS), "it passed no crash point");
+    script_wait(script, script_heard_hello, 0);
+    script->asked_update = -1;
+}
+
 static inline void script_assign(struct script *script, const char *spec, int64_t lineage,
                                  const struct script_checkpoint *from, int64_t version)
 {
@@ -307,6 +321,7 @@ static inline void script_assign(struct script *script, const char *spec, int64_
                                            .resume_version = from ? version : -1,
                                            .resume_path = span_text(from ? from->path : ""),
                                            .resume_sha256 = span_text(from ? from->sha256.hex : "")};
+    script->lineage = lineage;
     data_peer_send(&script->peer, WIRE_job_assign, &assign);
 }
 
