@@ -107,6 +107,7 @@ struct rollout {
     struct judge judge;
     struct seat *seats;
     size_t seat_count, slots, used;
+    size_t first_seat; /* of the next engine step */
     int32_t *free_slots;
     size_t free_slot_count;
     float *logits;              /* [slots, V] */
