@@ -199,12 +199,13 @@ static void turn(struct bus *bus)
 {
     if (bus->in_turn) return;
     bus->in_turn = true;
-    size_t held = 0;
+    size_t held = 0, size = 0;
     char peer[BUS_PEER_BYTES];
     bool whole = false;
-    while (held < BUS_TURN_MESSAGES && receive(bus, peer, &bus->frames[held], &whole)) {
+    while (held < BUS_TURN_MESSAGES && size < BUS_TURN_BYTES && receive(bus, peer, &bus->frames[held], &whole)) {
         zmq_msg_t *frame = &bus->frames[held++];
         struct span bytes = span_of(zmq_msg_data(frame), zmq_msg_size(frame));
+        size += bytes.size;
         enum wire_id id = 0;
         const void *message = NULL;
         if (!whole)
