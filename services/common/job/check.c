@@ -154,9 +154,6 @@ static void check_missing(struct job_reader *reader, const struct job_spec *spec
     } rows[] = {
         {spec->curriculum.kind == JOB_CURRICULUM_SUCCESS_BAND, "/curriculum/kind"},
         {spec->curriculum.kind == JOB_CURRICULUM_ADCL, "/curriculum/kind"},
-        {spec->trainer.loss == JOB_LOSS_PPO, "/trainer/loss"},
-        {spec->trainer.loss == JOB_LOSS_WEBRL, "/trainer/loss"},
-        {spec->trainer.aggregation == JOB_AGGREGATION_STEP_MEAN, "/trainer/aggregation"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (rows[i].asked) job_problem(reader, rows[i].pointer, "is not in this version");
