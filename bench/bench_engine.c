@@ -1,6 +1,6 @@
 /* bench_engine: how fast the embedded engine trains and plays, beside what this machine's products and memory allow.
  * --quick fewer figures, --cpu for a busy machine (bench/engine/engine.h), --only SHAPE (0.5M, 3M, 10M, 135M), --section
- * train|decode|peer, --peer torch, --threads N; one JSON object at the end under --json. */
+ * train|decode|memory|peer, --peer torch, --threads N; one JSON object at the end under --json. */
 #include "bench/engine/engine.h"
 #include "bench/support/rig.h"
 
@@ -11,13 +11,14 @@
 static const struct {
     const char *name;
     void (*run)(struct engine_bench *bench, const struct engine_shape *shape);
-} sections[] = {{"train", train_bench}, {"decode", decode_bench}, {"peer", peer_bench}};
+} sections[] = {{"train", train_bench}, {"decode", decode_bench}, {"memory", memory_bench}, {"peer", peer_bench}};
 
 int main(int argc, char **argv)
 {
     struct engine_bench bench = {
         .quick = rig_flag(argc, argv, "--quick"), .cpu = rig_flag(argc, argv, "--cpu"), .rows = json_array()};
     const char *only = rig_option(argc, argv, "--only", NULL), *section = rig_option(argc, argv, "--section", NULL);
+    bench.tokens = (size_t)strtoul(rig_option(argc, argv, "--tokens", "0"), NULL, 10);
     bench.threads = (size_t)strtoul(rig_option(argc, argv, "--threads", "2"), NULL, 10);
     if (bench.threads < 1 || bench.threads > 64) rig_die("--threads", "1 to 64");
     engine_must(pool_new(&bench.pool, bench.threads));

@@ -45,3 +45,24 @@ bool advantage_compute(enum advantage rule, const double *rewards, size_t n, dou
     for (size_t i = 0; !signal && i < n; i++) ret[i] = 0;
     return signal;
 }
+
+static size_t samples_of(int64_t steps)
+{
+    return steps > 1 ? (size_t)steps : 1;
+}
+
+bool advantage_over_steps(enum advantage rule, const double *rewards, const int64_t *steps, size_t n, double *samples,
+                          double *ret)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = samples_of(steps[i]); k > 0; k--) samples[count++] = rewards[i];
+    }
+    bool signal = advantage_compute(rule, samples, count, samples);
+    count = 0;
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = samples[count];
+        count += samples_of(steps[i]);
+    }
+    return signal;
+}

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum advantage {
 #define ADVANTAGE(name, doc) ADVANTAGE_##name,
@@ -26,6 +27,11 @@ const char *advantage_doc(enum advantage rule);
 /* rewards[n] -> ret[n], n >= 1, rewards of the slots that ended with an outcome. True: the group has a signal; false: ret is
  * all 0. rewards and ret may be the same array. */
 bool advantage_compute(enum advantage rule, const double *rewards, size_t n, double *ret);
+
+/* The same over step samples (DART, arXiv 2509.23866, step-wise GRPO): an episode of k steps counts k times, so that long
+ * ones weigh more in mean and deviation; sum_i k_i A_i = 0. steps[n], 0 counts as 1; samples has room for the sum of them. */
+bool advantage_over_steps(enum advantage rule, const double *rewards, const int64_t *steps, size_t n, double *samples,
+                          double *ret);
 
 /* The rules by name: n >= 2, rewards not all equal. */
 #define ADVANTAGE(name, doc) void advantage_##name(const double *rewards, size_t n, double *ret);

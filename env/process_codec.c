@@ -38,7 +38,7 @@ err_t process_write_reset(const struct process_reset *reset, struct buf *out)
     TRY(buf_printf(out, ",\"seed\":%" PRIu64 ",\"expert\":%s", reset->seed & SEED_MASK, reset->expert ? "true" : "false"));
     if (reset->expert)
         TRY(buf_printf(out, ",\"noise\":%.17g,\"noise_seed\":%" PRIu64, reset->noise, reset->noise_seed & SEED_MASK));
-    return buf_text(out, "}\n");
+    return buf_text(out, reset->hint ? ",\"hint\":true}\n" : "}\n");
 }
 
 err_t process_write_step(struct span action, struct buf *out)

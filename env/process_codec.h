@@ -1,7 +1,8 @@
 /* The JSON lines spoken with an environment that is a program of its own (examples/environments/README.md).
  *
  * One JSON object a line, one reply to each request, nothing unasked. Requests:
- *   {"op":"reset","task":{...},"seed":7,"expert":false}           with an expert also "noise":0.5,"noise_seed":9
+ *   {"op":"reset","task":{...},"seed":7,"expert":false}           with an expert also "noise":0.5,"noise_seed":9;
+ *                                                                 where a hint is wanted, "hint":true
  *   {"op":"step","action":"go north"}
  *   {"op":"close"}
  * Replies: {"text":"...","reward":0,"terminated":false,"expert":"...","hint":"..."}, all but text optional, or
@@ -20,6 +21,7 @@ struct process_reset {
     struct span task_text; /* a JSON object */
     uint64_t seed;
     bool expert; /* asks for the expert's next action in every reply */
+    bool hint;   /* asks for a hint in the first reply */
     double noise;
     uint64_t noise_seed;
 };

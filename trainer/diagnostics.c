@@ -59,7 +59,10 @@ void diagnostics_clear(struct diagnostics *d)
                               .guide_gamma = none,
                               .value_loss = none,
                               .explained_variance = none,
-                              .fau = none};
+                              .fau = none,
+                              .orm_balanced_accuracy = none,
+                              .orm_auroc = none,
+                              .orm_train_loss = none};
 }
 
 void diagnostics_from_sums(struct diagnostics *d, const struct loss_sums *s, double steps)

@@ -5,6 +5,11 @@
 #define RNG_STREAM      7                 /* apart from the model's initialisation */
 #define ARENA_MAX_BYTES ((size_t)4 << 30) /* of one update */
 
+static enum learner_kind kind_of(const struct trainee_config *config)
+{
+    return config->recompute ? LEARNER_KIND_recompute : LEARNER_KIND_gradient;
+}
+
 static err_t build(struct trainee *t, const struct trainee_config *config)
 {
     arena_init(&t->arena, ARENA_MAX_BYTES);
@@ -12,7 +17,7 @@ static err_t build(struct trainee *t, const struct trainee_config *config)
     TRY(model_new(&t->kept_model, &config->model));
     TRY(adamw_new_model(&t->adamw, &config->adamw, &config->model));
     TRY(adamw_new_model(&t->kept_adamw, &config->adamw, &config->model));
-    TRY(learner_new(&t->learner, &config->model, pool_threads(t->pool), config->max_tokens, LEARNER_KIND_gradient));
+    TRY(learner_new(&t->learner, &config->model, pool_threads(t->pool), config->max_tokens, kind_of(config)));
     rng_init(&t->rng, config->seed, RNG_STREAM);
     if (config->value.units == 0) return ERR_ok;
     return value_new(&t->value, &config->value, &config->adamw, (size_t)config->model.width, pool_threads(t->pool),
@@ -96,6 +101,15 @@ err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, 
     else
         *ret = t;
     return err;
+}
+
+size_t trainee_bytes_of(const struct trainee_config *config, size_t workers, size_t others)
+{
+    /* weights and the optimizer's two moments, each with the copy that trainee_keep makes */
+    size_t copies = 2 * 3 + others, D = (size_t)config->model.width;
+    size_t value = config->value.units ? workers * config->max_tokens * (3 * D + config->value.units + 2) : 0;
+    return copies * model_parameters(&config->model) * sizeof(float) + value * sizeof(float) +
+           learner_bytes_of(&config->model, workers, config->max_tokens, kind_of(config));
 }
 
 void trainee_free(struct trainee **trainee)
@@ -185,12 +199,12 @@ void trainee_restore(struct trainee *t)
     if (t->value) value_restore(t->value);
 }
 
-bool trainee_finite(const struct trainee *trainee)
+bool trainee_finite(const struct model *model)
 {
     uint32_t bad = 0; /* an exponent of all ones is an infinity or NaN; no early exit, so that the loop uses vectors */
-    for (size_t i = 0; i < trainee->model->count; i++) {
+    for (size_t i = 0; i < model->count; i++) {
         uint32_t bits;
-        memcpy(&bits, &trainee->model->weights[i], sizeof bits);
+        memcpy(&bits, &model->weights[i], sizeof bits);
         bad |= (bits & 0x7f800000u) == 0x7f800000u;
     }
     return bad == 0;

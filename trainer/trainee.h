@@ -20,6 +20,7 @@ struct trainee_config {
     struct model_config model;
     struct adamw_config adamw;
     struct value_config value;
+    bool recompute;    /* activations are computed again in backward (learner.h) */
     size_t max_tokens; /* most tokens of a micro-batch, or of one episode if that is longer */
     uint64_t seed;     /* the job's */
     bool blank;        /* trainee_new leaves the weights 0: the caller has some */
@@ -43,7 +44,7 @@ struct trainee {
     int64_t update;
     uint64_t bad_updates;
     int64_t phase;       /* phases ended */
-    int64_t orm_version; /* phases at whose end the outcome reward model learned; 0: it has not yet */
+    int64_t orm_version; /* of the outcome reward model: phases ended, 0 while it has not learned */
 };
 
 /* Random weights from the seed (unless blank), version and update 0. */
@@ -52,6 +53,9 @@ err_t trainee_new(struct trainee **ret, const struct trainee_config *config, str
 err_t trainee_resume(struct trainee **ret, const struct trainee_config *config, const struct checkpoint *checkpoint,
                      struct pool *pool) MUST_USE;
 void trainee_free(struct trainee **trainee);
+/* Memory that a trainee takes with so many workers, and `others` further copies of the weights (reference, orm); a checked
+ * config. What a batch's episodes take comes to it. */
+size_t trainee_bytes_of(const struct trainee_config *config, size_t workers, size_t others);
 
 /* Takes the weights of now as the reference, or as those the outcome reward model begins from. */
 err_t trainee_set_reference(struct trainee *trainee) MUST_USE;
@@ -63,6 +67,6 @@ err_t trainee_checkpoint(const struct trainee *trainee, struct checkpoint *ret) 
 /* Remembers weights and optimizers, the value head's too; trainee_restore brings them back. */
 void trainee_keep(struct trainee *trainee);
 void trainee_restore(struct trainee *trainee);
-bool trainee_finite(const struct trainee *trainee); /* all weights are */
+bool trainee_finite(const struct model *model); /* all weights are */
 
 #endif

@@ -132,7 +132,7 @@ static err_t step_policy(struct update *u, const struct part *part, const struct
     TRY(pass_gradient(t, t->model, u->config->loss, &u->config->terms, &packing, u->cancel, &gradient, &u->sums, &u->values));
     if (packing.live == 0) return ERR_ok;
     TRY(adamw_step(t->adamw, (float)lr, t->model->weights, gradient, t->pool, &norm));
-    if (!trainee_finite(t)) return err_set(ERR_numeric, "a weight is not finite after the step");
+    if (!trainee_finite(t->model)) return err_set(ERR_numeric, "a weight is not finite after the step");
     u->steps += 1;
     u->norm_sum += norm;
     u->tokens += (double)packing.tokens;

@@ -1,9 +1,6 @@
-/* The warm start: imitation of demonstrations before the first update, so that RL begins from a policy that acts at all.
- *
- * `updates` optimizer steps of cross-entropy on `batch` episodes each, taken from seeded shuffles of all of them (every
- * episode once per shuffle), in the context they were shown in (hints stay), learning rate linear from its peak to 10 %.
- * Afterwards the optimizer is reset and the weights are version 0. As with an update, an error leaves the trainee as it was.
- */
+/* The warm start: imitation (imitation.h) of demonstrations before the first update, so that RL begins from a policy that
+ * acts at all. Afterwards the optimizer is reset and the weights are version 0. As with an update, an error leaves the
+ * trainee as it was. */
 #ifndef PAL_TRAINER_WARMSTART_H
 #define PAL_TRAINER_WARMSTART_H
 

@@ -18,6 +18,7 @@ struct engine_bench {
     size_t threads;
     bool quick;
     bool cpu;            /* the clock is processor time */
+    size_t tokens;       /* of a micro-batch; 0: 1024, of the largest shape 512 */
     bool half;           /* the decoder's cache holds halves */
     char python[600];    /* the peer's; empty without a peer */
     struct pool *pool;   /* of `threads` */
@@ -76,6 +77,8 @@ void decode_bench(struct engine_bench *bench, const struct engine_shape *shape);
 /* Tokens/s of `batch` slots that have `context` tokens each and get one more a step; products as above. */
 double decode_rate(const struct engine_bench *bench, const struct engine_shape *shape, uint32_t batch, uint32_t context,
                    double *ret_products);
+
+void memory_bench(struct engine_bench *bench, const struct engine_shape *shape);
 
 /* Finds or makes the peer's Python, or ends the program. */
 void peer_open(struct engine_bench *bench, const char *peer);

@@ -100,7 +100,7 @@ void train_bench(struct engine_bench *bench, const struct engine_shape *shape)
     bool large = shape->config.layers > 10;
     for (size_t length = 128; length <= 512; length *= 2) {
         if (bench->quick && length != 256) continue;
-        size_t batch = (large ? 512 : 2048) / length;
+        size_t batch = (bench->tokens ? bench->tokens : large ? 512 : 1024) / length;
         double products, rate = train_rate(bench, shape, batch, length, &products, NULL);
         double share = rate * train_flops(&shape->config, length) / products;
         (void)printf("train     %-5s %zu x %zu sequences of %3zu %24.0f tokens/s   %3.0f %% of the products\n", shape->name,

@@ -3,7 +3,8 @@
 
 The first observation is `1-9 4`: the range and the tries. An action is a number; the answer is `>` (the hidden number is
 greater), `<` (it is less) or `=` (found: reward 1). Anything else costs a try and is answered with `?`. Halving what is
-left always finds it. Nothing in the first observation tells the number, so held-out tasks test the way of searching.
+left always finds it; the hint is the number. Nothing in the first observation tells it, so held-out tasks test the way of
+searching.
 The protocol is described in README.md beside this file; `guess.py --tasks` prints all tasks.
 """
 import json
@@ -24,6 +25,7 @@ class Guess:
         self.tries = TRIES
         self.text = f"{LOW}-{HIGH} {TRIES}"
         self.wants_expert = request.get("expert", False)
+        self.wants_hint = request.get("hint", False)
         self.noise = request.get("noise", 0.0)
         self.random = random.Random(request.get("noise_seed", 0))
 
@@ -74,6 +76,8 @@ def main():
             if request["op"] == "reset":
                 game = Guess(request)
                 reply = game.reply(game.text)
+                if game.wants_hint:
+                    reply["hint"] = str(game.secret)
             else:
                 reply = game.step(request["action"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -27,17 +27,23 @@ static err_t last_of(struct ctl *ctl, int64_t job, const char *outcome, const ch
     return some ? ERR_ok : err_set(ERR_not_found, "job %lld has no such episode", (long long)job);
 }
 
+static void print_lines(const char *text, const char *before)
+{
+    for (const char *at = text; *at;) {
+        size_t length = strcspn(at, "\n");
+        if (length) (void)printf("    %s%.*s\n", before, (int)length, at);
+        at += length + (at[length] == '\n');
+    }
+}
+
 static void print_turns(const json_t *turns)
 {
     json_t *turn = NULL;
     size_t index = 0;
     json_array_foreach(turns, index, turn)
     {
-        for (const char *at = ctl_text(turn, "observation"); *at;) {
-            size_t length = strcspn(at, "\n");
-            if (length) (void)printf("    %.*s\n", (int)length, at);
-            at += length + (at[length] == '\n');
-        }
+        print_lines(ctl_text(turn, "hint"), "hint: ");
+        print_lines(ctl_text(turn, "observation"), "");
         if (!*ctl_text(turn, "action")) continue;
         double sum = 0;
         json_t *logps = json_object_get(turn, "logp"), *logp = NULL;

@@ -3,8 +3,7 @@
 #include "services/common/store/store_episode.h"
 #include "services/common/store/store_read.h"
 #include "services/ctl/ctl.h"
-#include "services/trainer/assignment.h"
-#include "trainer/update.h"
+#include "services/trainer/apply.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,24 +92,14 @@ static err_t fetch(struct replay *r, int64_t update, struct arena *arena, struct
     return ERR_ok;
 }
 
-/* As the trainer does it (services/trainer/compute.c); an update that was not finite is passed over. */
 static err_t redo(struct replay *r, const struct wire_batch *message, const char **ret_outcome, struct digest *ret_digest)
 {
     struct assignment *a = r->assignment;
-    struct diagnostics figures = {0};
-    enum update_outcome outcome = UPDATE_OUTCOME_skipped;
+    struct apply_result result;
     TRY(intake_new(&a->batch, message));
-    err_t err = intake_decode(a->batch);
-    const struct update_batch input = intake_update(a->batch);
-    if (err == ERR_ok) err = update_run(a->trainee, &a->update, &input, NULL, &outcome, &figures);
+    err_t err = apply_batch(a, NULL, &result);
     intake_free(&a->batch);
-    *ret_outcome = update_outcome_name(outcome);
-    if (err == ERR_numeric) {
-        a->trainee->update = message->update;
-        a->trainee->bad_updates++;
-        *ret_outcome = "numeric";
-        err = ERR_ok;
-    }
+    *ret_outcome = result.outcome;
     return err == ERR_ok ? model_digest(a->trainee->model, ret_digest) : err;
 }
 

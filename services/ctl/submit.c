@@ -1,10 +1,12 @@
 /* pal submit: a job file, its overrides and its paths made absolute, sent or checked. */
 #include "services/common/origin/origin.h"
 #include "services/ctl/ctl.h"
+#include "services/ctl/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SETS 64 /* most --set of one submit */
 
@@ -58,6 +60,9 @@ static err_t absolute_paths(struct buf *text)
         for (size_t k = 0; k < json_array_size(command); k++) make_absolute(command, NULL, k);
     }
     make_absolute(json_object_get(json_object_get(root, "policy"), "init"), "path", 0);
+    json_t *curation = json_object_get(root, "curation");
+    make_absolute(json_object_get(curation, "guide"), "file", 0);
+    make_absolute(json_object_get(curation, "dart"), "pool_file", 0);
     char *dumped = json_dumps(root, JSON_INDENT(2));
     json_decref(root);
     if (!dumped) return err_set(ERR_memory, "a job file");
@@ -65,6 +70,21 @@ static err_t absolute_paths(struct buf *text)
     err_t err = buf_text(text, dumped);
     free(dumped);
     return err;
+}
+
+/* to stderr: stdout is the resolved job */
+static int print_memory(const struct job_spec *spec)
+{
+    AUTO(origin) origin = {0};
+    err_t err = origin_open(spec, &origin);
+    if (err != ERR_ok) return ctl_fail(err);
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    const struct memory m = memory_of(spec, &origin.model, cpus > 0 ? (size_t)cpus : 1);
+    (void)fprintf(
+        stderr,
+        "memory at most (docs/memory.md): pal-trainer %.0f MiB, pal-rollout %.0f MiB, with %zu parameters on %ld threads\n",
+        (double)m.trainer / 1048576, (double)m.rollout / 1048576, model_parameters(&origin.model), cpus);
+    return 0;
 }
 
 /* Without a stack: validated here, by the same code. */
@@ -81,7 +101,7 @@ static int dry_run(const struct buf *text)
     if (err == ERR_ok) err = job_dump(&spec, true, &resolved);
     if (err != ERR_ok) return ctl_fail(err);
     (void)printf("%s\n", buf_chars(&resolved));
-    return 0;
+    return print_memory(&spec);
 }
 
 int command_submit(struct ctl *ctl)

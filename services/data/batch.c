@@ -3,6 +3,7 @@
 #include "services/common/run/log.h"
 #include "services/common/store/store_batch.h"
 #include "services/common/store/store_job.h"
+#include "services/common/store/store_policy.h"
 #include "services/data/data.h"
 
 #include <math.h>
@@ -80,9 +81,17 @@ static err_t again(struct data *data, const struct peer *peer, struct store_batc
     }
     struct wire_batch_member *members = NULL;
     TRY(pack_stored(data, batch, &members));
+    plan->replayed = 0;
+    plan->replayed_update = batch->update;
+    for (size_t i = 0; i < batch->episode_count; i++) plan->replayed += strcmp(batch->source[i], "replay") == 0;
     struct wire_judged *judged = NULL;
     TRY(replay_judged(data, batch, &judged));
     answer(data, peer, batch, members, judged);
+    struct group **groups = NULL;
+    size_t count = 0;
+    TRY(collect(data, batch->update, &groups, &count)); /* after a restart they are in memory once more */
+    if (count && plan->figures.update != batch->update) figures_take(plan, batch->update, groups, count);
+    for (size_t g = 0; g < count; g++) plan_remove_group(plan, groups[g]);
     return phase_handed_out(data, batch->update);
 }
 
@@ -156,6 +165,7 @@ static err_t serve(struct data *data, struct peer *peer)
     /* what the batch refers to must be there first */
     TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
     writes_clear(&data->writes);
+    TRY(pack_pooled(data, &batch, members));
     TRY(replay_judge(data, &batch));
     TRY(store_batch_insert(data->store, plan->job, &batch));
     struct wire_judged *judged = NULL;
@@ -193,6 +203,24 @@ err_t batch_advance(struct data *data)
         }
         if (worth_a_look(data->plan, peer)) TRY(serve(data, peer));
     }
+    return ERR_ok;
+}
+
+err_t batch_load_ending(struct data *data)
+{
+    struct plan *plan = data->plan;
+    bool reached = false;
+    TRY(store_batch_skips(data->store, plan->job, plan->updates_done, SKIPS_TO_END, &plan->skipped_in_a_row));
+    TRY(store_evaluation_reached(data->store, plan->job, plan->version, plan->spec.stop.holdout_success, &reached));
+    plan->ending = NULL;
+    if (reached)
+        plan->ending = "holdout_success";
+    else if (plan->skipped_in_a_row >= SKIPS_TO_END)
+        plan->ending = "nothing_left_to_learn";
+    else if (plan->updates_done >= plan->spec.trainer.updates)
+        plan->ending = "updates";
+    else if (plan->spec.stop.tokens > 0 && plan->tokens_spent >= plan->spec.stop.tokens)
+        plan->ending = "tokens";
     return ERR_ok;
 }
 

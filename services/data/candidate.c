@@ -204,8 +204,8 @@ err_t candidate_advance(struct data *data, bool *ret_done)
 {
     struct plan *plan = data->plan;
     struct phase *phase = &plan->phase;
-    *ret_done = false;
-    if (phase->scoring > 0) return ERR_ok;
+    *ret_done = !phase_can_generate(plan);
+    if (*ret_done || phase->scoring > 0) return ERR_ok;
     TRY(score_again(data));
     if (phase->scoring > 0) return ERR_ok;
     TRY(read_seeds(data));

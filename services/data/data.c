@@ -9,7 +9,9 @@
 
 #define RETRY_FIRST_MS 100
 #define RETRY_LAST_MS  5000
-#define ANALYZE_FIRST  128 /* episodes */
+#define SETTLE_MS      1000 /* without trouble for this long past the last wait: it is over */
+#define DEAF_MS        1000 /* between two looks of the janitor: more than that was spent elsewhere */
+#define ANALYZE_FIRST  128  /* episodes */
 
 uint64_t data_now_ms(const struct data *data)
 {
@@ -85,13 +87,28 @@ static err_t connect_ledger(struct data *data)
     return jobs_load(data);
 }
 
+/* Waits longer each time until the trouble is over (settle). */
 static void disconnect(struct data *data)
 {
     store_close(&data->store);
     plan_free(&data->plan);
     data->retry_ms = data->retry_ms ? data->retry_ms * 2 : RETRY_FIRST_MS;
     if (data->retry_ms > RETRY_LAST_MS) data->retry_ms = RETRY_LAST_MS;
-    data->retry_at_ms = data_now_ms(data) + data->retry_ms;
+    data->trouble_ms = data_now_ms(data);
+    data->retry_at_ms = data->trouble_ms + data->retry_ms;
+}
+
+static void on_fenced(uv_timer_t *timer)
+{
+    struct data *data = timer->data;
+    service_quit(data->service, 3);
+}
+
+static void end_fenced(struct data *data)
+{
+    log_error("another data manager has taken over: this one (epoch %lu) ends", (unsigned long)data->epoch);
+    /* not from here: the bus may be in the middle of a turn */
+    (void)uv_timer_start(&data->janitor, on_fenced, 0, 0);
 }
 
 static void reconnect(struct data *data)
@@ -100,15 +117,30 @@ static void reconnect(struct data *data)
     err_t err = connect_ledger(data);
     if (err == ERR_ok) {
         log_info("connected to the ledger");
-        data->retry_ms = 0;
         data->look_for_job = true;
         peers_say_again(data);
         return;
     }
-    log_err(err_retry(err) || err == ERR_unavailable ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR, err, "the ledger");
-    bool hopeless = err == ERR_conflict || err == ERR_stale || err == ERR_malformed;
+    data->moved_job = 0;
+    if (data->retry_ms == 0) (void)snprintf(data->trouble, sizeof data->trouble, "%s", err_text());
+    log_err(err_retry(err) ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR, err, "the ledger");
     disconnect(data);
-    if (hopeless) service_quit(data->service, SERVICE_HOPELESS); /* a changed migration, a newer schema: people must look */
+    if (err == ERR_stale)
+        end_fenced(data);
+    else if (err == ERR_conflict || err == ERR_malformed)
+        service_quit(data->service, SERVICE_HOPELESS); /* a changed migration, a newer schema: people must look */
+}
+
+/* The trouble is over: work was committed, or there was none for a while. */
+static void settle(struct data *data)
+{
+    data->retry_ms = 0;
+    data->trouble[0] = 0;
+}
+
+static bool is_quiet(const struct data *data)
+{
+    return data->store && data_now_ms(data) - data->trouble_ms > 2 * data->retry_ms + SETTLE_MS;
 }
 
 /* ---- a turn ---- */
@@ -122,39 +154,26 @@ static void drop_turn(struct data *data)
     arena_clear(&data->arena);
 }
 
-static void on_fenced(uv_timer_t *timer)
-{
-    struct data *data = timer->data;
-    service_quit(data->service, 3);
-}
-
-/* What is in memory may be ahead of the ledger now: read it again. Unacknowledged messages come again by themselves. */
+/* What is in memory may be ahead of the ledger now: it is read again after a while. Unacknowledged messages come again by
+ * themselves; at once they would only fail again while a disk is full. */
 static void recover(struct data *data)
 {
     err_t err = data->turn_err;
     data->failed_turns++;
+    (void)snprintf(data->trouble, sizeof data->trouble, "%s", err_text());
     log_err(LOG_LEVEL_ERROR, err, "a turn was rolled back");
+    /* the watchdog's clock stands still for the ledger's troubles, not for ours */
+    data->moved_job = !err_retry(err) && data->plan ? data->plan->job : 0;
+    data->moved_ms = data->moved_job ? data->plan->moved_ms : 0;
     if (data->in_transaction && data->store && store_alive(data->store)) store_rollback(data->store);
     drop_turn(data);
-    if (err == ERR_stale) {
-        log_error("another data manager has taken over: this one (epoch %lu) ends", (unsigned long)data->epoch);
-        /* not from here: the bus may be in the middle of a turn */
-        (void)uv_timer_start(&data->janitor, on_fenced, 0, 0);
-        return;
-    }
-    bool alive = data->store && store_alive(data->store);
-    plan_free(&data->plan);
-    if (alive) err = jobs_load(data);
-    if (!alive || err != ERR_ok) {
-        if (alive) log_err(LOG_LEVEL_ERROR, err, "reading the job again");
-        disconnect(data);
-    } else {
-        peers_say_again(data);
-    }
+    disconnect(data);
+    if (err == ERR_stale) end_fenced(data);
 }
 
 static err_t advance(struct data *data)
 {
+    bool works = data->in_transaction || writes_any(&data->writes);
     TRY(peers_write(data));
     TRY(jobs_advance(data));
     if (data->plan && data->plan->running) {
@@ -166,10 +185,12 @@ static err_t advance(struct data *data)
         TRY(data_begin(data));
         TRY(writes_flush(&data->writes, data->store, data->plan, &data->arena));
     }
-    if (!data->in_transaction) return ERR_ok;
-    crash_here(CRASH_turn_written);
-    TRY(store_commit(data->store));
-    crash_here(CRASH_turn_committed);
+    if (data->in_transaction) {
+        crash_here(CRASH_turn_written);
+        TRY(store_commit(data->store));
+        crash_here(CRASH_turn_committed);
+    }
+    if (works) settle(data);
     return ERR_ok;
 }
 
@@ -235,16 +256,23 @@ static void answer_status(struct data *data, const char *peer, const struct wire
 
 static void refuse_without_store(struct data *data, const char *peer, enum wire_id id, const void *message)
 {
+    static const char detail[] = "PostgreSQL cannot be reached; try again";
     uint64_t request = 0;
+    if (id == WIRE_pool_import) {
+        const struct wire_pool_import *import = message;
+        const struct wire_pool_answer refused = {
+            .request = import->request, .job = import->job, .error = span_text("unavailable"), .detail = span_text(detail)};
+        err_t told = bus_send(data->bus, peer, WIRE_pool_answer, &refused);
+        if (told != ERR_ok) log_err(LOG_LEVEL_WARN, told, "answering the gateway");
+        return;
+    }
     if (id == WIRE_job_submit)
         request = ((const struct wire_job_submit *)message)->request;
     else if (id == WIRE_job_command)
         request = ((const struct wire_job_command *)message)->request;
     else
         return; /* it will be sent again */
-    struct wire_job_answer answer = {.request = request,
-                                     .error = span_text("unavailable"),
-                                     .detail = span_text("PostgreSQL cannot be reached; try again")};
+    struct wire_job_answer answer = {.request = request, .error = span_text("unavailable"), .detail = span_text(detail)};
     err_t err = bus_send(data->bus, peer, WIRE_job_answer, &answer);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering the gateway");
 }
@@ -298,6 +326,8 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         return; /* this turn is lost already */
     else if (id == WIRE_job_submit || id == WIRE_job_command)
         from_gateway(data, peer, id, message);
+    else if (id == WIRE_pool_import)
+        import_request(data, peer, message);
     else if (id == WIRE_episodes_done)
         finish_episodes(data, peer, message);
     else if (id == WIRE_update_done)
@@ -339,7 +369,11 @@ static void on_bad(void *ctx, const char *peer, const char *why)
 static void on_janitor(uv_timer_t *timer)
 {
     struct data *data = timer->data;
+    uint64_t now = data_now_ms(data), since = now - data->looked_ms;
+    if (data->looked_ms && since > DEAF_MS) peers_forgive(data, since);
+    data->looked_ms = now;
     reconnect(data);
+    if (data->retry_ms && is_quiet(data)) settle(data);
     peers_expire(data);
     if (!data->store) return;
     finish_expired(data);

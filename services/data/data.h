@@ -60,7 +60,12 @@ struct data {
     uint64_t epoch;
     char migrations[SERVICE_PATH_BYTES];
     uv_timer_t janitor;
-    uint64_t retry_at_ms, retry_ms; /* reconnecting */
+    uint64_t retry_at_ms, retry_ms; /* the next look at the ledger, and how long was waited for it; 0: no trouble lately */
+    uint64_t trouble_ms;            /* when the connection or a turn was lost last */
+    uint64_t looked_ms;             /* the janitor's last look */
+    char trouble[160];              /* why, for the status page and the watchdog */
+    int64_t moved_job;              /* the job whose clock goes on over a lost turn; 0: none */
+    uint64_t moved_ms;
     struct peer peers[DATA_PEERS];
     struct plan *plan; /* the job on stage, or NULL */
     struct writes writes;
@@ -93,6 +98,8 @@ void peers_heartbeat(struct data *data, const char *identity, const struct wire_
 void peers_expire(struct data *data);
 /* Everyone shall say hello and send what is unacknowledged: what a lost turn took with it comes again at once. */
 void peers_say_again(struct data *data);
+/* This process could not hear for so long (a slow commit, a stopped process): nobody was silent in it. */
+void peers_forgive(struct data *data, uint64_t ms);
 err_t peers_write(struct data *data) MUST_USE;
 /* jobs.c */
 void jobs_submit(struct data *data, const char *peer, const struct wire_job_submit *submit);
@@ -145,7 +152,9 @@ void finish_revoke(struct data *data, const struct slot *slot);
 /* A group's row as it closes; its members' advantages with the verdicts signal and no_signal. */
 err_t judge_close(struct data *data, struct group *group, const char *state, const char *verdict) MUST_USE;
 void judge_members(const struct plan *plan, struct group *group); /* which of its episodes are trained on */
-bool judge_varies(const struct group *group);                     /* do the rewards of its members? */
+/* Its members, of the group that it holds too, in the turn's arena. */
+err_t judge_list(struct data *data, struct group *group, struct slot ***ret, size_t *ret_count) MUST_USE;
+bool judge_varies(const struct group *group); /* do the rewards of its members? */
 /* Losses that make their advantages from a value head: every group has signal. */
 bool judge_by_value(const struct job_spec *spec);
 err_t judge_group(struct data *data, struct group *group) MUST_USE;
@@ -158,6 +167,21 @@ err_t guide_again(struct data *data, struct group *plain) MUST_USE;
 /* mixin: the hinted successes, and as many plain failures as fill the group. */
 void guide_mix(const struct plan *plan, struct group *group);
 err_t guide_share(struct data *data, const struct group *group) MUST_USE; /* writes the advantages of those failures */
+/* dart.c */
+size_t dart_size(struct data *data, size_t task); /* episodes of the task's next fresh group */
+/* The step limit of a new fresh group, and why it has its size. */
+err_t dart_planned(struct data *data, struct group *group) MUST_USE;
+bool dart_selects(const struct plan *plan); /* are turns chosen by their entropy? */
+err_t dart_keep_turns(struct slot *slot, const struct wire_episode_done *done) MUST_USE;
+/* Which turns of a closed group are trained on; decide: and writes why. */
+err_t dart_select(struct data *data, struct group *group, struct slot *const *members, size_t n, bool decide) MUST_USE;
+/* pool.c */
+/* Draws a success for a closed group whose members all failed, where the pool has one; judge_members was called. */
+err_t pool_save(struct data *data, struct group *group) MUST_USE;
+/* import.c */
+void import_request(struct data *data, const char *peer, const struct wire_pool_import *message);
+err_t import_file(struct data *data) MUST_USE;                                    /* of the job, when it starts */
+err_t import_close(struct data *data, struct group *group, bool voided) MUST_USE; /* frees the group */
 /* score.c: what a model says of tasks and stored episodes; nothing is played */
 /* Measures the start of a task, or a stored episode of it (-1: none), under a version. */
 err_t score_plan(struct data *data, size_t task, int64_t of_episode, int64_t version, int64_t phase) MUST_USE;
@@ -175,11 +199,15 @@ err_t late_drop(struct data *data, struct group *group, const char *why) MUST_US
 /* batch.c */
 err_t batch_advance(struct data *data) MUST_USE; /* answers open batch requests */
 void batch_update_done(struct data *data, const char *peer, const struct wire_update_done *done);
+/* Why nothing more is handed out, if so, from the ledger's rows up to plan->updates_done. */
+err_t batch_load_ending(struct data *data) MUST_USE;
 /* pack.c */
 struct store_batch;
 /* The batch of an update from its closed groups, in order; and one that was handed out before, from its row. */
 err_t pack_groups(struct data *data, int64_t update, struct group **groups, size_t count, struct store_batch *ret,
                   struct wire_batch_member **ret_members) MUST_USE;
+/* Members from the pool: their passes, once it is known how many the batch makes, and what the ledger has of them. */
+err_t pack_pooled(struct data *data, struct store_batch *batch, struct wire_batch_member *members) MUST_USE;
 err_t pack_stored(struct data *data, const struct store_batch *batch, struct wire_batch_member **ret) MUST_USE;
 err_t pack_payloads(struct data *data, struct wire_batch_member *members, size_t count) MUST_USE;
 /* figures.c */

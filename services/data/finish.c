@@ -45,7 +45,7 @@ static err_t void_group(struct data *data, struct group *group)
                                       (long long)task->id, group->size, group->done, close_needs(group->size));
     TRY(finish_decide(data, "group", group->id, "close", "void", inputs));
     plan->voided++;
-    if (group->source == GROUP_SCORE) return ERR_ok; /* nothing was played: it says nothing of the task */
+    if (group->source == GROUP_SCORE || group->source == GROUP_IMPORT) return ERR_ok; /* they say nothing of the task */
     if (++task->void_streak >= CLOSE_VOIDS_TO_QUARANTINE && !task->quarantined && close_quarantines(task->void_streak))
         TRY(quarantine(data, task));
     if (plan_is_for_update(group->source)) return grant_replacement(data, group);
@@ -73,8 +73,7 @@ static err_t close_evaluated(struct data *data, struct group *group, bool voided
     return ERR_ok;
 }
 
-/* Another group takes the place of one without signal (DAPO), at most REFILLS times: 3 x groups_per_update for an update.
- * The count of a place begins anew when the data manager restarts. */
+/* Another group takes the place of one without signal (DAPO), at most REFILLS times: 3 x groups_per_update for an update. */
 static err_t refill(struct data *data, struct group *group)
 {
     struct plan *plan = data->plan;
@@ -97,9 +96,10 @@ static err_t close_group(struct data *data, struct group *group)
     bool voided = verdict == CLOSE_VOID;
     if (voided)
         TRY(void_group(data, group));
-    else if (group->source != GROUP_SCORE)
+    else if (group->source != GROUP_SCORE && group->source != GROUP_IMPORT)
         plan->tasks[group->task].void_streak = 0;
     if (group->source == GROUP_SCORE) return score_close(data, group, voided);
+    if (group->source == GROUP_IMPORT) return import_close(data, group, voided);
     if (group->source == GROUP_EVALUATION) {
         struct evaluation *evaluation = evaluation_of(plan, group->pin_version);
         TRY(close_evaluated(data, group, voided));
@@ -113,12 +113,14 @@ static err_t close_group(struct data *data, struct group *group)
     if (late_is_stale(group)) return late_drop(data, group, "played with weights older than its leases allowed");
     group->state = GROUP_CLOSED;
     gain_closed(plan, group);
+    TRY(record_group(plan, group));
     if (guide_wants(plan, group)) return guide_again(data, group);
     judge_members(plan, group);
     if (group->source == GROUP_DEMONSTRATION) {
         plan->demonstrations_open--;
         return judge_close(data, group, "closed", "measured");
     }
+    TRY(pool_save(data, group));
     if (plan->spec.curation.refill && !judge_by_value(&plan->spec) && !judge_varies(group)) return refill(data, group);
     return judge_group(data, group);
 }
@@ -223,6 +225,7 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     slot->action_tokens = (int64_t)done->action_tokens;
     slot->version_min = done->version_min;
     slot->turns = count_turns(done);
+    if (dart_selects(plan) && plan_is_for_update(slot->group->source)) TRY(dart_keep_turns(slot, done));
     slot->group->done++;
     plan->episodes++;
     stall_over(data);

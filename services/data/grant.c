@@ -1,5 +1,5 @@
-/* Who plays what: evaluations first, then scores, then demonstrations, open slots of begun groups, then new fresh groups
- * within the staleness bound (curation/admission.h). */
+/* Who plays what: evaluations first, then scores, then demonstrations and imports, open slots of begun groups, then new fresh
+ * groups within the staleness bound (curation/admission.h). */
 #include "curation/admission.h"
 #include "services/common/base/rng.h"
 #include "services/common/run/log.h"
@@ -122,8 +122,8 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
     if (plan->spec.curriculum.kind == JOB_CURRICULUM_GAIN_RL) TRY(gain_curriculum(data, update, &by_rank, &curriculum));
     TRY(curriculum_draw(KINDS[plan->spec.curriculum.kind], &curriculum, &draw));
     struct group *group = NULL;
-    TRY(plan_add_group(plan, &group, GROUP_FRESH, plan->train[draw.environment][draw.task],
-                       (size_t)plan->spec.rollout.group_size));
+    size_t task = plan->train[draw.environment][draw.task];
+    TRY(plan_add_group(plan, &group, GROUP_FRESH, task, dart_size(data, task)));
     plan->draws[draw.environment].drawn++;
     group->update_for = update;
     group->phase = phase_of_update(plan, update);
@@ -132,6 +132,7 @@ err_t grant_fresh(struct data *data, int64_t update, const struct group *replace
     /* by the version recorded, which may be about to be published: by the one published a group could be a version too old */
     group->min_version = admission_min_version(update, plan->spec.trainer.max_staleness, plan->version);
     guide_balance(plan, group);
+    TRY(dart_planned(data, group));
     plan->fresh++;
     if (replaces) plan->replacements++;
     return grant_note(data, group);
@@ -157,12 +158,19 @@ err_t grant_pinned(struct data *data, enum group_source source, size_t task, int
     return grant_note(data, group);
 }
 
+/* With trainer.coupled numbers are given in one order only: those of an evaluation before those of the groups that follow the
+ * version it is of, which must be published for that. Episodes draw their seeds from their numbers. */
+static bool is_settled(const struct plan *plan)
+{
+    return !plan->spec.trainer.coupled || (plan->published == plan->version && !plan->evaluations);
+}
+
 /* Plans the next fresh group if admission allows one; false in *ret_more when not. */
 static err_t plan_next(struct data *data, bool *ret_more)
 {
     struct plan *plan = data->plan;
     int64_t update = admission_update(plan->fresh, 0, plan->replacements, plan->spec.trainer.groups_per_update);
-    *ret_more = plan->published >= 0 && !plan->ending && gain_ready(plan) && phase_admits(plan, update) &&
+    *ret_more = plan->published >= 0 && is_settled(plan) && !plan->ending && gain_ready(plan) && phase_admits(plan, update) &&
                 update <= plan->spec.trainer.updates &&
                 admission_may_start(update, plan->updates_done, plan->spec.trainer.max_staleness);
     return *ret_more ? grant_fresh(data, update, NULL) : ERR_ok;
@@ -174,6 +182,7 @@ static err_t next_slot(struct data *data, struct slot **ret)
     *ret = plan_dequeue(plan, GROUP_EVALUATION);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_SCORE);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_DEMONSTRATION);
+    if (!*ret) *ret = plan_dequeue(plan, GROUP_IMPORT);
     if (*ret || plan->published < 0 || !phase_may_lease(plan)) return ERR_ok; /* the others need weights */
     *ret = plan_dequeue(plan, GROUP_HINTED);
     if (!*ret) *ret = plan_dequeue(plan, GROUP_FRESH);

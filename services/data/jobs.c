@@ -168,6 +168,7 @@ static err_t run(struct data *data)
     TRY(jobs_index_tasks(data, plan));
     TRY(method_load(data));
     TRY(plan_demonstrations(data));
+    TRY(import_file(data));
     TRY(store_job_set_state(data->store, plan->job, "running", NULL));
     TRY(event(data, plan->job, "running", "running"));
     plan->running = true;

@@ -27,10 +27,7 @@ static err_t fork_lineage(struct data *data)
     (void)snprintf(plan->resume_sha256, sizeof plan->resume_sha256, "%s", some ? checkpoint.sha256 : "");
     plan->published = -1;
     plan->end_said = false;
-    plan->skipped_in_a_row = 0;
-    /* what ended it may lie past the checkpoint; if not, it is seen again */
-    bool solved = plan->ending && strcmp(plan->ending, "holdout_success") == 0 && plan->last_evaluated <= plan->version;
-    if (!solved) plan->ending = NULL;
+    TRY(batch_load_ending(data)); /* what ended it may lie past the checkpoint */
     TRY(store_evaluation_abandon(data->store, plan->job, plan->version));
     TRY(store_group_abandon(data->store, plan->job, plan->version));
     TRY(store_job_progress(data->store, plan->job, plan->lineage, plan->updates_done, plan->version, false));

@@ -1,4 +1,5 @@
-/* The mirror of the job on stage, read back from the ledger after a start or a lost turn. */
+/* The mirror of the job on stage, read back from the ledger after a start or a lost turn: whatever a decision depends on
+ * follows from rows, so that it is the same with and without the death in between. */
 #include "services/common/run/log.h"
 #include "services/common/store/store_job.h"
 #include "services/common/store/store_policy.h"
@@ -7,6 +8,17 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+static err_t load_turns(struct slot *slot, const struct store_episode *e)
+{
+    if (e->turns == 0 || e->turns_told != e->turns) return ERR_ok;
+    slot->turn = calloc(e->turns, sizeof *slot->turn);
+    if (!slot->turn) return err_set(ERR_memory, "%zu turns", e->turns);
+    slot->turn_count = e->turns;
+    for (size_t i = 0; i < e->turns; i++)
+        slot->turn[i] = (struct slot_turn){e->turn_entropy[i], (int64_t)e->turn_tokens[i], false};
+    return ERR_ok;
+}
 
 static err_t load_slot(struct data *data, const struct store_group *row, const struct store_episode *e, struct slot *slot)
 {
@@ -35,6 +47,7 @@ static err_t load_slot(struct data *data, const struct store_group *row, const s
     for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
         if (strcmp(e->state, states[i].name) == 0) slot->state = states[i].state;
     }
+    if (dart_selects(data->plan) && plan_is_for_update(slot->group->source)) TRY(load_turns(slot, e));
     size_t k = (size_t)slot->index;
     if (k < row->advantage_count && !isnan(row->advantage[k])) {
         slot->member = true;
@@ -64,12 +77,16 @@ static err_t load_group(struct data *data, struct plan *plan, const struct store
     group->pin_version = row->pin_version;
     group->min_version = row->min_version;
     group->replaces = row->replaces;
+    group->refills = (int)row->refills;
     group->phase = row->phase;
     group->of_episode = row->of_episode;
     group->max_steps = episodes[0].max_steps;
     group->state = strcmp(row->state, "open") == 0 ? GROUP_OPEN : GROUP_CLOSED;
     group->signal = strcmp(row->verdict, "signal") == 0;
     group->replaced = strcmp(row->verdict, "hinted") == 0;
+    group->pool = row->pool;
+    if (group->pool >= 0 && row->advantage_count > group->size) group->pool_advantage = row->advantage[group->size];
+    if (source == GROUP_IMPORT && !(group->script = strdup(episodes[0].script))) return err_set(ERR_memory, "a script");
     for (size_t k = 0; k < group->size; k++) TRY(load_slot(data, row, &episodes[k], &group->slots[k]));
     return ERR_ok;
 }
@@ -100,6 +117,13 @@ static err_t load_slots(struct data *data, struct plan *plan, const struct store
     for (size_t i = 0; i < count; at += (size_t)rows[i++].size)
         TRY(load_group(data, plan, &rows[i], episodes + at, episode_count - at));
     hold_replaced(plan);
+    for (struct group *g = plan->groups; g; g = g->next) { /* as at their close */
+        struct slot **members = NULL;
+        size_t n = 0;
+        if (!plan_is_for_update(g->source) || g->state != GROUP_CLOSED) continue;
+        TRY(judge_list(data, g, &members, &n));
+        TRY(dart_select(data, g, members, n, false));
+    }
     return ERR_ok;
 }
 
@@ -223,16 +247,29 @@ static err_t load_groups(struct data *data, struct plan *plan)
     return ERR_ok;
 }
 
+/* What counts in a row, and whether nothing more is handed out. The trainer was told so before, or asks again. */
+static err_t load_streaks(struct data *data, struct plan *plan)
+{
+    struct store_void_streak *streaks = NULL;
+    size_t count = 0;
+    TRY(store_group_void_streaks(data->store, plan->job, &data->arena, &streaks, &count));
+    for (size_t i = 0; i < count; i++) {
+        if (streaks[i].task < 0 || (size_t)streaks[i].task >= plan->task_count) continue;
+        plan->tasks[streaks[i].task].void_streak = (uint8_t)(streaks[i].groups < UINT8_MAX ? streaks[i].groups : UINT8_MAX);
+    }
+    TRY(batch_load_ending(data));
+    plan->end_said = plan->ending != NULL;
+    return ERR_ok;
+}
+
 static err_t load(struct data *data)
 {
     struct store_job row;
     err_t err = store_job_current(data->store, false, &data->arena, &row);
     if (err == ERR_not_found) return ERR_ok;
     TRY(err);
-    if (strcmp(row.state, "starting") == 0) { /* its tasks were never committed: it starts again */
-        TRY(store_job_set_state(data->store, row.id, "queued", NULL));
-        return ERR_ok;
-    }
+    if (strcmp(row.state, "starting") == 0) /* its tasks were never committed: it starts again */
+        return store_job_set_state(data->store, row.id, "queued", NULL);
     TRY(plan_new(&data->plan));
     struct plan *plan = data->plan;
     plan->job = row.id;
@@ -244,11 +281,14 @@ static err_t load(struct data *data)
     TRY(plan_set_spec(plan, row.spec));
     TRY(jobs_index_tasks(data, plan));
     TRY(load_groups(data, plan));
+    TRY(record_load(data));
     TRY(load_evaluations(data, plan));
     TRY(load_policy(data, plan));
     TRY(method_load(data));
+    TRY(load_streaks(data, plan));
     plan->running = true;
     plan->started_ms = plan->moved_ms = data_now_ms(data);
+    if (data->moved_job == plan->job) plan->moved_ms = data->moved_ms;
     adopt_leases(data);
     log_info("job %lld goes on: lineage %lld, update %lld, version %lld", (long long)plan->job, (long long)plan->lineage,
              (long long)plan->updates_done, (long long)plan->version);
@@ -259,7 +299,10 @@ err_t jobs_load(struct data *data)
 {
     plan_free(&data->plan);
     data->look_for_job = true;
+    /* under the fence: an older data manager that comes back learns here that it is one */
+    TRY(store_begin(data->store, data->epoch));
     err_t err = load(data);
+    if (err == ERR_ok) err = store_commit(data->store);
     if (err != ERR_ok) plan_free(&data->plan);
     arena_clear(&data->arena);
     return err;

@@ -6,6 +6,7 @@
 
 /* A batch in the making: its row, and its members. */
 struct packing {
+    struct data *data;
     const struct plan *plan;
     struct store_batch *batch;
     struct wire_batch_member *members;
@@ -30,7 +31,23 @@ static int64_t age_of(const struct plan *plan, int64_t version_min)
     return version_min < 0 ? 0 : admission_age(plan->version, version_min);
 }
 
-static void pack_slot(struct packing *p, const struct group *of, const struct slot *slot, bool first)
+/* Turns that are not trained on: neither they nor their tokens count. */
+static err_t drop_turns(struct packing *p, size_t n, const struct slot *slot)
+{
+    struct store_turns *turns = &p->batch->dropped[n];
+    turns->v = arena_array(&p->data->arena, uint64_t, slot->turn_count + 1);
+    if (!turns->v) return ERR_memory;
+    for (size_t t = 0; t < slot->turn_count; t++) {
+        if (!slot->turn[t].dropped) continue;
+        turns->v[turns->n++] = t;
+        p->members[n].action_tokens -= (uint64_t)slot->turn[t].tokens;
+        p->members[n].turns--;
+    }
+    p->members[n].dropped = (struct wire_u64s){turns->v, turns->n};
+    return ERR_ok;
+}
+
+static err_t pack_slot(struct packing *p, const struct group *of, const struct slot *slot, bool first)
 {
     bool signal = p->batch->update == 0 || of->signal;
     size_t n = p->batch->episode_count++;
@@ -38,7 +55,6 @@ static void pack_slot(struct packing *p, const struct group *of, const struct sl
     p->batch->advantage[n] = slot->advantage;
     p->batch->source[n] = p->batch->update == 0 ? "demonstration" : slot->hinted ? "hinted" : "fresh";
     p->batch->member_group[n] = of->id;
-    p->batch->norm_tokens += slot->action_tokens;
     p->members[n] = (struct wire_batch_member){
         .episode = (uint64_t)slot->episode,
         .group = (uint64_t)of->id,
@@ -52,19 +68,34 @@ static void pack_slot(struct packing *p, const struct group *of, const struct sl
         .turns = slot->turns,
     };
     if (is_read(&p->plan->spec, signal, first)) p->members[n].payload = slot->payload;
+    if (slot->turn) TRY(drop_turns(p, n, slot));
+    p->batch->norm_tokens += (int64_t)p->members[n].action_tokens;
+    return ERR_ok;
 }
 
-static void pack_group(struct packing *p, const struct group *group)
+/* What there is to say of it comes from the ledger. */
+static void pack_pool(struct packing *p, const struct group *of)
+{
+    size_t n = p->batch->episode_count++;
+    p->batch->episodes[n] = of->pool;
+    p->batch->advantage[n] = of->pool_advantage;
+    p->batch->source[n] = "pool";
+    p->batch->member_group[n] = of->id;
+}
+
+static err_t pack_group(struct packing *p, const struct group *group)
 {
     const struct group *const both[] = {group, group->plain};
     bool first = true;
     for (size_t g = 0; g < 2 && both[g]; g++) {
         for (size_t i = 0; i < both[g]->size; i++) {
             if (!both[g]->slots[i].member) continue;
-            pack_slot(p, group, &both[g]->slots[i], first);
+            TRY(pack_slot(p, group, &both[g]->slots[i], first));
             first = false;
         }
     }
+    if (group->pool >= 0) pack_pool(p, group);
+    return ERR_ok;
 }
 
 err_t pack_groups(struct data *data, int64_t update, struct group **groups, size_t count, struct store_batch *ret,
@@ -72,7 +103,7 @@ err_t pack_groups(struct data *data, int64_t update, struct group **groups, size
 {
     struct plan *plan = data->plan;
     size_t most = 1;
-    for (size_t g = 0; g < count; g++) most += groups[g]->size + (groups[g]->plain ? groups[g]->plain->size : 0);
+    for (size_t g = 0; g < count; g++) most += groups[g]->size + (groups[g]->plain ? groups[g]->plain->size : 0) + 1;
     *ret = (struct store_batch){.lineage = plan->lineage,
                                 .update = update,
                                 .kind = update == 0 ? "warmstart" : "update",
@@ -83,25 +114,86 @@ err_t pack_groups(struct data *data, int64_t update, struct group **groups, size
                                 .advantage = arena_array(&data->arena, double, most),
                                 .source = arena_array(&data->arena, const char *, most),
                                 .member_group = arena_array(&data->arena, int64_t, most),
+                                .dropped = arena_array(&data->arena, struct store_turns, most),
                                 .passes = 1};
-    struct packing p = {plan, ret, arena_array(&data->arena, struct wire_batch_member, most)};
-    if (!ret->groups || !ret->episodes || !ret->pass || !ret->advantage || !ret->source || !ret->member_group || !p.members)
+    struct packing p = {data, plan, ret, arena_array(&data->arena, struct wire_batch_member, most)};
+    if (!ret->groups || !ret->episodes || !ret->pass || !ret->advantage || !ret->source || !ret->member_group ||
+        !ret->dropped || !p.members)
         return ERR_memory;
     for (size_t g = 0; g < count; g++) {
         ret->groups[g] = groups[g]->id;
         ret->no_signal_groups += update > 0 && !groups[g]->signal;
-        pack_group(&p, groups[g]);
+        TRY(pack_group(&p, groups[g]));
     }
     *ret_members = p.members;
     return ERR_ok;
 }
 
-/* Turns with sampled tokens, as far as they were told. */
-static uint64_t turns_of(const struct store_member *member)
+/* A member by what the ledger has of it. */
+static void from_ledger(const struct plan *plan, const struct store_batch *batch, size_t i, const struct store_member *kept,
+                        struct wire_batch_member *ret)
 {
-    uint64_t turns = 0;
-    for (size_t i = 0; i < member->turns; i++) turns += member->turn_tokens[i] > 0;
-    return member->turns ? turns : (uint64_t)member->steps;
+    *ret = (struct wire_batch_member){
+        .episode = (uint64_t)batch->episodes[i],
+        .group = (uint64_t)batch->member_group[i],
+        .advantage = batch->advantage[i],
+        .signal = kept->signal,
+        .action_tokens = (uint64_t)kept->action_tokens,
+        .pass = (uint64_t)batch->pass[i],
+        .age = age_of(plan, kept->version_min),
+        .source = source_of(batch->source[i]),
+        .reward = kept->reward,
+        .turns = kept->turns ? 0 : (uint64_t)kept->steps, /* as far as they were told */
+    };
+    for (size_t t = 0; t < kept->turns; t++) ret->turns += kept->turn_tokens[t] > 0;
+    if (!batch->dropped || batch->dropped[i].n == 0) return;
+    ret->dropped = (struct wire_u64s){batch->dropped[i].v, batch->dropped[i].n};
+    for (size_t k = 0; k < batch->dropped[i].n; k++) {
+        uint64_t turn = batch->dropped[i].v[k];
+        if (turn < kept->turns) ret->action_tokens -= (uint64_t)kept->turn_tokens[turn];
+    }
+    ret->turns -= batch->dropped[i].n;
+}
+
+/* First pass of each pooled member: past those of earlier batches, and past what this one does with the same episode. */
+static err_t take_passes(struct data *data, const size_t *place, const struct store_batch *pooled, struct store_batch *batch)
+{
+    int64_t passes = batch->passes > 1 ? batch->passes : 1;
+    int64_t *next = arena_array(&data->arena, int64_t, pooled->episode_count + 1);
+    if (!next) return ERR_memory;
+    TRY(store_batch_passes(data->store, data->plan->job, pooled->episodes, pooled->episode_count, next));
+    for (size_t i = 0; i < pooled->episode_count; i++) {
+        for (size_t k = 0; k < batch->episode_count; k++) {
+            bool taken = strcmp(batch->source[k], "pool") != 0 || k < place[i];
+            if (!taken || batch->episodes[k] != pooled->episodes[i]) continue;
+            if (next[i] < batch->pass[k] + passes) next[i] = batch->pass[k] + passes;
+        }
+        batch->pass[place[i]] = next[i];
+    }
+    return ERR_ok;
+}
+
+err_t pack_pooled(struct data *data, struct store_batch *batch, struct wire_batch_member *members)
+{
+    struct store_batch pooled = {.episodes = arena_array(&data->arena, int64_t, batch->episode_count + 1),
+                                 .member_group = arena_array(&data->arena, int64_t, batch->episode_count + 1)};
+    size_t *place = arena_array(&data->arena, size_t, batch->episode_count + 1);
+    struct store_member *kept = NULL;
+    if (!pooled.episodes || !pooled.member_group || !place) return ERR_memory;
+    for (size_t i = 0; i < batch->episode_count; i++) {
+        if (strcmp(batch->source[i], "pool") != 0) continue;
+        place[pooled.episode_count] = i;
+        pooled.member_group[pooled.episode_count] = batch->member_group[i];
+        pooled.episodes[pooled.episode_count++] = batch->episodes[i];
+    }
+    if (pooled.episode_count == 0) return ERR_ok;
+    TRY(take_passes(data, place, &pooled, batch));
+    TRY(store_batch_members(data->store, data->plan->job, &pooled, &data->arena, &kept));
+    for (size_t i = 0; i < pooled.episode_count; i++) {
+        from_ledger(data->plan, batch, place[i], &kept[i], &members[place[i]]);
+        batch->norm_tokens += kept[i].action_tokens;
+    }
+    return ERR_ok;
 }
 
 err_t pack_stored(struct data *data, const struct store_batch *batch, struct wire_batch_member **ret)
@@ -112,20 +204,7 @@ err_t pack_stored(struct data *data, const struct store_batch *batch, struct wir
     TRY(store_batch_members(data->store, plan->job, batch, &data->arena, &kept));
     struct wire_batch_member *members = arena_array(&data->arena, struct wire_batch_member, count + 1);
     if (!members) return ERR_memory;
-    for (size_t i = 0; i < count; i++) {
-        members[i] = (struct wire_batch_member){
-            .episode = (uint64_t)batch->episodes[i],
-            .group = (uint64_t)batch->member_group[i],
-            .advantage = batch->advantage[i],
-            .signal = kept[i].signal,
-            .action_tokens = (uint64_t)kept[i].action_tokens,
-            .pass = (uint64_t)batch->pass[i],
-            .age = age_of(plan, kept[i].version_min),
-            .source = source_of(batch->source[i]),
-            .reward = kept[i].reward,
-            .turns = turns_of(&kept[i]),
-        };
-    }
+    for (size_t i = 0; i < count; i++) from_ledger(plan, batch, i, &kept[i], &members[i]);
     TRY(pack_payloads(data, members, count));
     *ret = members;
     return ERR_ok;

@@ -152,6 +152,17 @@ void peers_say_again(struct data *data)
     }
 }
 
+void peers_forgive(struct data *data, uint64_t ms)
+{
+    uint64_t now = data_now_ms(data);
+    log_warn("nothing was heard for %lu ms: what was said in them waits", (unsigned long)ms);
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        struct peer *peer = &data->peers[i];
+        peer->heard_ms = peer->heard_ms + ms < now ? peer->heard_ms + ms : now;
+    }
+    if (data->plan) plan_postpone(data->plan, ms, now);
+}
+
 void peers_expire(struct data *data)
 {
     uint64_t now = data_now_ms(data);

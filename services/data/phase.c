@@ -42,11 +42,13 @@ void phase_free(struct phase *phase)
 static void count_tasks(struct plan *plan)
 {
     struct phase *phase = &plan->phase;
-    phase->accepted = phase->generated = 0;
+    phase->begun = phase->accepted = phase->generated = 0;
     for (size_t i = 0; i < plan->task_count; i++) {
         const struct plan_task *task = &plan->tasks[i];
+        bool accepted = task->generated && !task->candidate && !task->refused;
         phase->generated += task->generated;
-        phase->accepted += task->generated && !task->candidate && !task->refused && task->phase == (int64_t)phase->now + 1;
+        phase->accepted += accepted && task->phase == (int64_t)phase->now + 1;
+        phase->begun += accepted && task->phase <= (int64_t)phase->now;
     }
 }
 
@@ -105,7 +107,7 @@ static bool is_judging(const struct plan *plan)
 
 bool phase_may_lease(const struct plan *plan)
 {
-    return !is_judging(plan) || plan->phase.now < 1 || plan->phase.orm_version > 0;
+    return !is_judging(plan) || plan->phase.begun == 0 || plan->phase.orm_version > 0;
 }
 
 bool phase_is_judged(const struct plan *plan, const struct group *group)
@@ -151,13 +153,14 @@ static err_t begin_next(struct data *data)
     const struct method_number inputs[] = {{"looked", phase->looked},
                                            {"accepted", (double)phase->accepted},
                                            {"wanted", (double)plan->spec.webrl.phase_tasks},
-                                           {"failed", (double)phase->seed_count}};
+                                           {"failed", (double)phase->seed_count},
+                                           {"orm", (double)phase->orm_version}};
     phase->now += 1;
-    TRY(finish_decide(data, "job", plan->job, METHOD, "phase", method_json(&data->arena, inputs, 4)));
+    TRY(finish_decide(data, "job", plan->job, METHOD, "phase", method_json(&data->arena, inputs, 5)));
     phase->looked = 0;
     phase->seeds_known = phase->replays_asked = false;
     TRY(move(data, PHASE_COLLECTING));
-    phase->accepted = 0;
+    count_tasks(plan);
     TRY(plan_index_tasks(plan));
     TRY(gain_reindex(data));
     /* what was measured in this turn must be there to be read */
@@ -166,12 +169,29 @@ static err_t begin_next(struct data *data)
     return replay_load(data);
 }
 
-/* The last update is made and durable, and what was trained with it is published. */
-static bool is_trained(const struct plan *plan)
+/* The trainer asks for the next batch after it has published whatever it has. */
+static bool has_asked(const struct data *data, int64_t update)
 {
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        const struct peer *peer = &data->peers[i];
+        if (peer->waits && peer->wanted_update == update && strcmp(peer->identity, data->plan->trainer) == 0) return true;
+    }
+    return false;
+}
+
+/* The last update is made and durable, and what was trained with it is published, or never will be: an outcome reward model
+ * that never learned anything is not. */
+static bool is_trained(const struct data *data)
+{
+    const struct plan *plan = data->plan;
     int64_t last = phase_last((int64_t)plan->phase.now, length(plan));
     if (plan->updates_done < last || plan->checkpoint_update < last || plan->published < plan->version) return false;
-    return !is_judging(plan) || plan->phase.orm_version > (int64_t)plan->phase.now;
+    return !is_judging(plan) || plan->phase.orm_version > (int64_t)plan->phase.now || has_asked(data, last + 1);
+}
+
+bool phase_can_generate(const struct plan *plan)
+{
+    return !is_judging(plan) || plan->phase.orm_version > 0;
 }
 
 err_t phase_advance(struct data *data)
@@ -179,7 +199,7 @@ err_t phase_advance(struct data *data)
     struct plan *plan = data->plan;
     if (!plan->spec.webrl.on || plan->paused || plan->ending || plan->published < 0) return ERR_ok;
     int64_t last = phase_last((int64_t)plan->phase.now, length(plan));
-    if (state_of(plan) == PHASE_TRAINING && is_trained(plan) && last < plan->spec.trainer.updates)
+    if (state_of(plan) == PHASE_TRAINING && is_trained(data) && last < plan->spec.trainer.updates)
         TRY(move(data, PHASE_GENERATING));
     if (state_of(plan) != PHASE_GENERATING) return ERR_ok;
     bool made = false, measured = false;
@@ -205,6 +225,6 @@ err_t phase_update(struct data *data, const struct wire_update_done *done)
     plan->method_figures.webrl_phase = (double)phase_of_update(plan, done->update);
     plan->method_figures.webrl_generated = (double)plan->phase.generated;
     plan->method_figures.webrl_accepted = (double)accepted;
-    plan->method_figures.webrl_replayed = (double)plan->replayed;
+    if (plan->replayed_update == done->update) plan->method_figures.webrl_replayed = (double)plan->replayed;
     return phase_put(data);
 }

@@ -25,6 +25,7 @@ struct phase {
     double state;  /* enum phase_state */
     double looked; /* candidates looked at for the next one */
     /* follows from the ledger */
+    size_t begun;                 /* generated tasks that may be drawn by now */
     size_t accepted, generated;   /* tasks of the next phase; tasks and refused candidates of all */
     size_t scoring;               /* candidates that are being scored */
     size_t measuring;             /* successes that are being measured */
@@ -53,6 +54,7 @@ bool phase_may_lease(const struct plan *plan);
 int64_t phase_judge(const struct plan *plan, const struct group *group);
 bool phase_is_judged(const struct plan *plan, const struct group *group); /* is its reward a model's at all? */
 /* Does everything wait for the checkpoint at the end of a phase? */
+bool phase_can_generate(const struct plan *plan); /* not when their tasks could not be rewarded */
 bool phase_waits(const struct plan *plan);
 /* A batch was handed out, for the first time or again. */
 err_t phase_handed_out(struct data *data, int64_t update) MUST_USE;

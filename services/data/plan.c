@@ -38,6 +38,7 @@ void plan_free(struct plan **plan)
     }
     gain_free(&p->gain);
     phase_free(&p->phase);
+    for (size_t i = 0; p->tasks && i < p->task_count; i++) record_free(&p->tasks[i].record);
     free(p->buckets);
     arena_fini(&p->arena);
     free(p);
@@ -124,6 +125,7 @@ err_t plan_add_group(struct plan *plan, struct group **ret, enum group_source so
                             .pin_version = -1,
                             .min_version = -1,
                             .replaces = -1,
+                            .pool = -1,
                             .of_episode = -1,
                             .max_steps = plan->spec.environments[plan->tasks[task].environment].max_steps,
                             .next = plan->groups};
@@ -195,13 +197,19 @@ void plan_drop_payloads(struct plan *plan, struct group *group)
     }
 }
 
+static void destroy(struct plan *plan, struct group *group)
+{
+    plan_drop_payloads(plan, group);
+    for (size_t i = 0; i < group->size; i++) free(group->slots[i].turn);
+    free(group->script);
+    free(group);
+}
+
 void plan_remove_group(struct plan *plan, struct group *group)
 {
     detach(plan, group);
-    if (group->plain) plan_drop_payloads(plan, group->plain);
-    free(group->plain);
-    plan_drop_payloads(plan, group);
-    free(group);
+    if (group->plain) destroy(plan, group->plain);
+    destroy(plan, group);
 }
 
 void plan_hold_group(struct plan *plan, struct group *plain, struct group *hinted)
@@ -253,6 +261,15 @@ void plan_keep_payload(struct plan *plan, struct slot *slot, struct span payload
     memcpy(copy, payload.data, payload.size);
     slot->payload = span_of(copy, payload.size);
     plan->payload_bytes += payload.size;
+}
+
+void plan_postpone(struct plan *plan, uint64_t ms, uint64_t now)
+{
+    plan->moved_ms = plan->moved_ms + ms < now ? plan->moved_ms + ms : now;
+    for (struct group *g = plan->groups; g; g = g->next) {
+        if (g->complete_ms) g->complete_ms = g->complete_ms + ms < now ? g->complete_ms + ms : now;
+        for (size_t i = 0; i < g->size; i++) g->slots[i].deadline_ms += ms;
+    }
 }
 
 size_t plan_closed_for(const struct plan *plan, int64_t update)

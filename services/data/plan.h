@@ -17,6 +17,7 @@
 #include "services/data/gain.h"
 #include "services/data/method.h"
 #include "services/data/phase.h"
+#include "services/data/record.h"
 
 #define PLAN_PAYLOAD_BYTES ((size_t)256 << 20)
 
@@ -33,6 +34,13 @@ enum group_source {
 enum group_state { GROUP_OPEN, GROUP_CLOSED };
 
 struct group;
+
+/* What is known of a turn, while turns are chosen by it (curation.dart.keep). */
+struct slot_turn {
+    double entropy; /* mean, nats */
+    int64_t tokens; /* sampled */
+    bool dropped;   /* not trained on */
+};
 
 struct slot {
     struct group *group;
@@ -54,7 +62,9 @@ struct slot {
     double reward;
     double advantage;
     int64_t steps, prompt_tokens, action_tokens, version_min;
-    uint64_t turns;      /* with sampled tokens */
+    uint64_t turns;         /* with sampled tokens */
+    struct slot_turn *turn; /* owned; NULL where no turns are chosen or they were not told */
+    size_t turn_count;
     struct span payload; /* owned; empty when it is only in the ledger */
     int64_t payload_raw;
 };
@@ -70,11 +80,15 @@ struct group {
     int64_t update_for, pin_version, min_version, replaces;
     uint64_t complete_ms; /* when all other groups of its update had closed; 0: not yet */
     size_t size, done, voided;
-    int refills;         /* groups without signal that had this place before */
-    int64_t max_steps;   /* of its leases */
-    int64_t phase;       /* WebRL */
-    int64_t of_episode;  /* score: the stored episode that is measured; -1: the task's start */
-    double perplexity;   /* what came of it */
+    int refills;        /* groups without signal that had this place before */
+    int64_t max_steps;  /* of its leases */
+    int64_t phase;      /* WebRL */
+    int64_t of_episode; /* score: the stored episode that is measured; -1: the task's start */
+    double perplexity;  /* what came of it */
+    int64_t pool;       /* the episode that saves it, -1: none; with: */
+    double pool_reward, pool_advantage;
+    int64_t pool_steps;
+    char *script;        /* imports: the actions to play, one a line; owned */
     struct group *plain; /* hinted: the failed group in whose place it stands; owned, and not in plan->groups */
     struct slot slots[];
 };
@@ -88,6 +102,7 @@ struct plan_task {
     uint8_t void_streak;
     int64_t phase; /* WebRL: the first one it may be drawn in */
     bool generated, candidate, refused;
+    struct record record;
     bool solved;              /* its newest plain episodes all won (GAIN-RL) */
     struct store_score score; /* the newest that is known here; version -1: none */
 };
@@ -166,7 +181,8 @@ struct plan {
     struct replay_ratio ratio;                  /* after the newest update recorded */
     struct gain gain;                           /* likewise */
     struct phase phase;                         /* likewise */
-    size_t replayed;                            /* members of the newest batch that were replayed */
+    int64_t replayed_update;                    /* a batch that was handed out by this process, */
+    size_t replayed;                            /* and its members that were replayed */
     uint64_t episodes, tokens, retried, voided; /* since this process started */
     int64_t lag_said;                           /* version for which a lag alarm was raised */
     uint64_t started_ms;
@@ -197,6 +213,8 @@ void plan_queue(struct plan *plan, struct slot *slot, bool in_front);
 struct slot *plan_dequeue(struct plan *plan, enum group_source source); /* NULL when empty */
 /* Keeps a copy of an ended episode's payload, within PLAN_PAYLOAD_BYTES. */
 void plan_keep_payload(struct plan *plan, struct slot *slot, struct span payload, int64_t raw);
+/* Nothing could be heard for so long: leases end later, nobody kept an update waiting, the job did not stand still. */
+void plan_postpone(struct plan *plan, uint64_t ms, uint64_t now);
 /* Groups of an update that are closed. */
 size_t plan_closed_for(const struct plan *plan, int64_t update);
 /* Does an update consume groups of this source? */

@@ -145,6 +145,7 @@ err_t replay_pack(struct data *data, struct store_batch *batch, struct wire_batc
     struct phase *phase = &plan->phase;
     size_t count = 0;
     plan->replayed = 0;
+    plan->replayed_update = batch->update;
     if (phase->replay_count == 0 || batch->update < 1 || batch->passes == 0 || batch->phase != (int64_t)phase->now)
         return ERR_ok;
     size_t *chosen = arena_array(&data->arena, size_t, phase->replay_count);

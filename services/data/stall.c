@@ -62,7 +62,9 @@ void stall_find(const struct data *data, struct stall *ret)
         return;
     }
     struct slots n = count(plan);
-    if (plan->failures > 0)
+    if (data->trouble[0])
+        say(ret, "data", "turns are rolled back; the newest: %s", data->trouble);
+    else if (plan->failures > 0)
         say(ret, "env", "%llu attempts failed since the last episode that ended; the newest: %s",
             (unsigned long long)plan->failures, plan->last_failure);
     else if (n.leased > 0)

@@ -107,13 +107,13 @@ err_t status_write(struct data *data, struct buf *out)
         if (data->peers[i].identity[0]) (void)json_array_append_new(services, peer_json(data, &data->peers[i]));
     }
     const struct bus_counters *bus = bus_stats(data->bus);
-    json_t *manager =
-        json_pack("{s:I, s:b, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "epoch", (json_int_t)data->epoch,
-                  "database", data->store != NULL, "turns", (json_int_t)data->turns, "failed_turns",
-                  (json_int_t)data->failed_turns, "late_ends", (json_int_t)data->late_ends, "written_episodes",
-                  (json_int_t)data->written_episodes, "turn_ms", data->ack_ms, "bus_received", (json_int_t)bus->received,
-                  "bus_sent", (json_int_t)bus->sent, "bus_bad", (json_int_t)bus->bad, "bus_given_up",
-                  (json_int_t)bus->given_up, "bus_waiting", (json_int_t)bus->waiting, "bus_faults", (json_int_t)bus->faults);
+    json_t *manager = json_pack(
+        "{s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "epoch", (json_int_t)data->epoch,
+        "database", data->store && data->retry_ms == 0, "trouble", data->trouble, "turns", (json_int_t)data->turns,
+        "failed_turns", (json_int_t)data->failed_turns, "late_ends", (json_int_t)data->late_ends, "written_episodes",
+        (json_int_t)data->written_episodes, "turn_ms", data->ack_ms, "bus_received", (json_int_t)bus->received, "bus_sent",
+        (json_int_t)bus->sent, "bus_bad", (json_int_t)bus->bad, "bus_given_up", (json_int_t)bus->given_up, "bus_waiting",
+        (json_int_t)bus->waiting, "bus_faults", (json_int_t)bus->faults);
     json_t *root = json_pack("{s:s, s:o, s:o, s:o, s:o}", "version", PAL_VERSION, "data", manager, "job", job_json(data),
                              "services", services, "bottleneck", bottleneck(data));
     char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;

@@ -53,7 +53,8 @@ static struct store_episode row_of(const struct plan *plan, const struct slot *s
                                   .worker = slot->worker,
                                   .seed = plan_seed(plan, slot->episode, slot->attempt),
                                   .max_steps = slot->group->max_steps,
-                                  .hinted = slot->hinted};
+                                  .hinted = slot->hinted,
+                                  .script = slot->group->script};
 }
 
 /* Slots of new groups, leased or not, and leases of slots that were written before. */

@@ -213,7 +213,12 @@ static void call(struct seat *seat, err_t err)
 
 static void process_reset(struct seat *seat, const struct provider_reset *reset)
 {
-    struct process_reset line = {reset->task_text, reset->episode_seed, reset->expert, reset->noise, reset->noise_seed};
+    struct process_reset line = {.task_text = reset->task_text,
+                                 .seed = reset->episode_seed,
+                                 .expert = reset->expert,
+                                 .hint = reset->hint,
+                                 .noise = reset->noise,
+                                 .noise_seed = reset->noise_seed};
     seat->resetting = true;
     buf_clear(&seat->request);
     call(seat, process_write_reset(&line, &seat->request));

@@ -1,24 +1,11 @@
 /* An episode's payload as people and programs read it: turns with their text, tokens, log-probs, entropies and versions. */
-#include "rollout/sequence.h"
+#include "rollout/segments.h"
+#include "services/common/run/payload.h"
 #include "services/common/store/store_read.h"
 #include "services/gateway/gateway.h"
 
 #include <jansson.h>
 #include <stdlib.h>
-#include <zstd.h>
-
-#define RAW_MOST ((int64_t)64 << 20)
-
-static err_t unpack(struct span packed, int64_t raw_size, struct arena *arena, struct sequence *ret)
-{
-    if (raw_size < 0 || raw_size > RAW_MOST) return err_set(ERR_malformed, "a payload of %lld bytes", (long long)raw_size);
-    uint8_t *raw = arena_take(arena, (size_t)raw_size + 1, 1);
-    if (!raw) return ERR_memory;
-    size_t n = ZSTD_decompress(raw, (size_t)raw_size, packed.data, packed.size);
-    if (ZSTD_isError(n) || n != (size_t)raw_size)
-        return err_set(ERR_malformed, "the payload is not zstd of %lld bytes", (long long)raw_size);
-    return sequence_decode(span_of(raw, n), arena, ret);
-}
 
 static json_t *text_of(const struct tokenizer *tokenizer, const int32_t *tokens, size_t count)
 {
@@ -29,34 +16,43 @@ static json_t *text_of(const struct tokenizer *tokenizer, const int32_t *tokens,
     return json_stringn(text.data ? (const char *)text.data : "", text.size);
 }
 
-/* {"observation": "...", "action": "...", "tokens": [...], "logp": [...], ...} */
-static json_t *turn_json(const struct tokenizer *tokenizer, const struct sequence *s, uint32_t from, uint32_t to)
+/* A turn of the whole episode, tokens [from, to); `repeated` tokens of earlier turns stood before it in its context.
+ * {"observation": "...", "action": "...", "tokens": [...], "logp": [...], ...} */
+static json_t *turn_json(const struct tokenizer *tokenizer, const struct sequence *s, uint32_t from, uint32_t to,
+                         uint32_t repeated)
 {
-    uint32_t action = from;
+    uint32_t hint = from < s->hint ? s->hint - from : 0, action = from + hint, end = to;
     while (action < to && !s->target[action]) action++;
+    while (end > action && !s->target[end - 1]) end--; /* what a chat template puts behind an answer */
     json_t *tokens = json_array(), *logp = json_array(), *entropy = json_array(), *version = json_array();
     for (uint32_t i = from; i < to; i++) (void)json_array_append_new(tokens, json_integer(s->token[i]));
-    for (uint32_t i = action; i < to && s->sampled; i++) {
+    for (uint32_t i = action; i < end && s->sampled; i++) {
         (void)json_array_append_new(logp, json_real((double)s->logp[i]));
         (void)json_array_append_new(entropy, json_real((double)s->entropy[i]));
         (void)json_array_append_new(version, json_integer(s->version[i]));
     }
-    return json_pack("{s:o?, s:o?, s:o, s:i, s:o, s:o, s:o}", "observation",
-                     text_of(tokenizer, s->token + from, action - from), "action",
-                     text_of(tokenizer, s->token + action, to - action), "tokens", tokens, "action_from",
-                     (int)(action - from), "logp", logp, "entropy", entropy, "version", version);
+    json_t *turn =
+        json_pack("{s:o?, s:o?, s:o, s:i, s:i, s:o, s:o, s:o}", "observation",
+                  text_of(tokenizer, s->token + from + hint, action - from - hint), "action",
+                  text_of(tokenizer, s->token + action, end - action), "tokens", tokens, "action_from", (int)(action - from),
+                  "repeated", (int)repeated, "logp", logp, "entropy", entropy, "version", version);
+    if (turn && hint > 0) (void)json_object_set_new(turn, "hint", text_of(tokenizer, s->token + from, hint));
+    return turn;
 }
 
-static json_t *turns_json(const struct tokenizer *tokenizer, const struct sequence *s)
+/* Each turn once, whatever contexts it was seen in. */
+static err_t turns_json(const struct tokenizer *tokenizer, const struct sequence *s, struct arena *arena, json_t **ret)
 {
-    json_t *turns = json_array();
-    for (uint32_t from = 0; from < s->count;) {
-        uint32_t to = from;
-        while (to < s->count && s->turn[to] == s->turn[from]) to++;
-        (void)json_array_append_new(turns, turn_json(tokenizer, s, from, to));
+    struct sequence whole;
+    TRY(segments_join(s, arena, &whole));
+    *ret = json_array();
+    for (uint32_t from = 0, turn = 0; from < whole.count; turn++) {
+        uint32_t to = from, repeated = s->segments > 1 && turn < s->segments ? s->own[turn] - s->segment[turn] : 0;
+        while (to < whole.count && whole.turn[to] == whole.turn[from]) to++;
+        (void)json_array_append_new(*ret, turn_json(tokenizer, &whole, from, to, repeated));
         from = to;
     }
-    return turns;
+    return *ret ? ERR_ok : err_set(ERR_memory, "a transcript");
 }
 
 /* The job's tokenizer, kept for the next episode of the same job; NULL when it cannot be had any more. */
@@ -84,12 +80,13 @@ static err_t make(struct gateway *gateway, struct store *store, int64_t job, str
                   json_t **ret)
 {
     AUTO(arena) arena = {0};
+    AUTO(buf) raw = {0};
     struct sequence sequence;
     const struct tokenizer *tokenizer = NULL;
-    TRY(unpack(packed, raw_size, &arena, &sequence));
+    TRY(payload_unpack(packed, (uint64_t)raw_size, &raw)); /* a negative size is past every bound */
+    TRY(sequence_decode(buf_span(&raw), &arena, &sequence));
     TRY(tokenizer_of(gateway, store, job, &tokenizer));
-    *ret = turns_json(tokenizer, &sequence);
-    return *ret ? ERR_ok : err_set(ERR_memory, "a transcript");
+    return turns_json(tokenizer, &sequence, &arena, ret);
 }
 
 err_t transcript_add(struct gateway *gateway, struct store *store, int64_t job, int64_t episode, struct buf *json)

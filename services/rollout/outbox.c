@@ -26,14 +26,18 @@ err_t outbox_add(struct outbox *outbox, const struct wire_episode_done *done)
         outbox->ends = more;
         outbox->room = room;
     }
-    size_t token_bytes = done->turn_tokens.n * sizeof(float), entropy_bytes = done->turn_entropy.n * sizeof(float);
-    uint8_t *bytes = malloc(token_bytes + entropy_bytes + done->payload.size + done->error.size + done->outcome.size + 1);
+    size_t score_bytes = done->scores_count * sizeof *done->scores, token_bytes = done->turn_tokens.n * sizeof(float),
+           entropy_bytes = done->turn_entropy.n * sizeof(float);
+    uint8_t *bytes =
+        malloc(score_bytes + token_bytes + entropy_bytes + done->payload.size + done->error.size + done->outcome.size + 1);
     if (!bytes) return err_set(ERR_memory, "an episode's end");
     struct outbox_end *end = &outbox->ends[outbox->count++];
     *end = (struct outbox_end){.done = *done, .bytes = bytes};
-    uint8_t *at = bytes;
-    struct span tokens = keep(&at, span_of(done->turn_tokens.v, token_bytes)); /* floats first, they are aligned */
+    uint8_t *at = bytes; /* what must be aligned comes first */
+    struct span scores = keep(&at, span_of(done->scores, score_bytes));
+    struct span tokens = keep(&at, span_of(done->turn_tokens.v, token_bytes));
     struct span entropy = keep(&at, span_of(done->turn_entropy.v, entropy_bytes));
+    end->done.scores = (const struct wire_counter *)(const void *)scores.data;
     end->done.turn_tokens.v = (const float *)(const void *)tokens.data;
     end->done.turn_entropy.v = (const float *)(const void *)entropy.data;
     end->done.payload = keep(&at, done->payload);

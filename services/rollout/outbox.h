@@ -22,7 +22,7 @@ struct outbox {
 };
 
 void outbox_clear(struct outbox *outbox);
-/* Copies what the end borrows. */
+/* Copies what the end borrows, except the names of its scores, which are literals. */
 err_t outbox_add(struct outbox *outbox, const struct wire_episode_done *done) MUST_USE;
 void outbox_acknowledge(struct outbox *outbox, const struct wire_u64s *tokens);
 void outbox_forget_sent(struct outbox *outbox); /* all are due again */

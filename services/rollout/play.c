@@ -5,8 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define GAP_WARN      1e-4
-#define GAP_WARN_HALF 5e-2 /* with a cache of halves */
+#define MEASURED_MOST 8 /* measurements between two looks at the sockets */
 
 static void on_idle(uv_idle_t *idle)
 {
@@ -31,7 +30,91 @@ static void hold(struct seat *seat, struct policy *policy)
 {
     if (seat->policy) seat->policy->users--;
     seat->policy = policy;
-    policy->users++;
+    if (policy) policy->users++;
+}
+
+void play_begin(struct rollout *rollout, struct seat *seat, enum seat_state state)
+{
+    seat->state = state;
+    seat->since_ms = rollout_now_ms(rollout);
+    seat->deadline_ms = seat->since_ms + ROLLOUT_POLICY_WAIT_MS;
+    play_wake(rollout);
+}
+
+/* ---- the verdict of an outcome reward model ---- */
+
+static void begin_verdict(struct rollout *rollout, struct seat *seat)
+{
+    const struct sequence whole = runner_sequence(&seat->runner);
+    uint32_t room = (uint32_t)rollout->spec.rollout.max_context;
+    if (!seat->verdict) seat->verdict = calloc(room, sizeof *seat->verdict);
+    seat->verdict_count = seat->verdict ? judge_layout(&rollout->judge, &whole, seat->verdict, room) : 0;
+    if (seat->verdict_count == 0 || rollout->judge.prompt_count == 0) {
+        end_failed(rollout, seat, OUTCOME_judge_error, "the verdict cannot be asked for: its prompt does not fit");
+        return;
+    }
+    hold(seat, NULL); /* it played with other weights */
+    seat->verdict_fed = 0;
+    play_begin(rollout, seat, SEAT_JUDGE);
+}
+
+static void take_verdict(struct rollout *rollout, struct seat *seat, const float *logits, err_t err)
+{
+    seat->verdict_score = err == ERR_ok ? judge_score(&rollout->judge, logits) : (double)NAN;
+    if (isfinite(seat->verdict_score)) {
+        end_played(rollout, seat);
+        return;
+    }
+    end_failed(rollout, seat, OUTCOME_judge_error, err == ERR_ok ? "its verdict is not a number" : err_text());
+}
+
+/* ---- moving on ---- */
+
+static void follow(struct rollout *rollout, struct seat *seat)
+{
+    switch (seat->runner.state) {
+    case RUNNER_RESET:
+        return;
+    case RUNNER_ACT:
+        seats_act(rollout, seat);
+        return;
+    case RUNNER_FEED:
+        if (seat->player == PLAYER_NONE) seats_release(rollout, seat);
+        if (seat->state != SEAT_PLAY) play_begin(rollout, seat, SEAT_PLAY);
+        play_wake(rollout);
+        return;
+    case RUNNER_END:
+        break;
+    }
+    if (seat->runner.outcome == OUTCOME_truncated) seats_release(rollout, seat);
+    if (seat->player == PLAYER_POLICY) score_check(rollout, seat);
+    if (seat->player == PLAYER_NONE)
+        end_failed(rollout, seat, OUTCOME_env_error,
+                   "the task has no start to measure: it is over, or longer than max_context");
+    else if (seat->judge > 0)
+        begin_verdict(rollout, seat);
+    else
+        end_played(rollout, seat);
+}
+
+void play_follow(struct rollout *rollout, struct seat *seat, err_t err)
+{
+    if (err == ERR_ok) {
+        follow(rollout, seat);
+        return;
+    }
+    log_err(LOG_LEVEL_WARN, err, "playing an episode");
+    seats_release(rollout, seat);
+    end_failed(rollout, seat, OUTCOME_engine_error, err_text());
+}
+
+/* ---- the engine ---- */
+
+static struct policy *weights_for(struct rollout *rollout, const struct seat *seat)
+{
+    if (seat->state == SEAT_JUDGE)
+        return policies_get(&rollout->policies, POLICY_FILE_orm, seat->judge, 0, &rollout->origin.model);
+    return policies_get(&rollout->policies, POLICY_FILE_policy, seat->pin_version, seat->min_version, &rollout->origin.model);
 }
 
 /* Gives the seat weights and a decoder slot when it lacks them; at a turn boundary newer weights where the job wants that, or
@@ -40,22 +123,32 @@ static bool prepare(struct rollout *rollout, struct seat *seat)
 {
     bool turn = rollout->spec.rollout.refresh == JOB_REFRESH_TURN ||
                 rollout_now_ms(rollout) - seat->started_ms > (uint64_t)rollout->spec.rollout.refresh_deadline_ms;
-    bool boundary = seat->policy && seat->pin_version < 0 && turn && runner_at_turn(&seat->runner);
+    bool boundary =
+        seat->policy && seat->state == SEAT_PLAY && seat->pin_version < 0 && turn && runner_at_turn(&seat->runner);
     if (!seat->policy || boundary) {
-        struct policy *policy =
-            policies_get(&rollout->policies, seat->pin_version, seat->min_version, &rollout->origin.model);
+        struct policy *policy = weights_for(rollout, seat);
         if (!policy) return seat->policy != NULL;
-        if (boundary && policy != seat->policy) {
-            decoder_reset(rollout->decoder, (uint32_t)seat->slot);
-            runner_refeed(&seat->runner);
-        }
+        if (boundary && policy != seat->policy) runner_refeed(&seat->runner);
         if (policy != seat->policy) hold(seat, policy);
     }
-    if (seat->slot >= 0) return true;
-    if (rollout->free_slot_count == 0) return false;
-    seat->slot = rollout->free_slots[--rollout->free_slot_count];
-    decoder_reset(rollout->decoder, (uint32_t)seat->slot);
+    if (seat->slot < 0 && rollout->free_slot_count == 0) return false;
+    if (seat->slot < 0) seat->slot = rollout->free_slots[--rollout->free_slot_count];
+    if (play_context(seat).fed == 0) decoder_reset(rollout->decoder, (uint32_t)seat->slot); /* a context that begins anew */
     return true;
+}
+
+struct seat_context play_context(const struct seat *seat)
+{
+    if (seat->state == SEAT_JUDGE) return (struct seat_context){seat->verdict, seat->verdict_count, seat->verdict_fed};
+    struct seat_context context = {.fed = seat->runner.fed};
+    context.count = runner_context(&seat->runner, &context.token);
+    return context;
+}
+
+static struct decoder_item item_of(const struct seat *seat, float *logits)
+{
+    struct seat_context c = play_context(seat);
+    return (struct decoder_item){(uint32_t)seat->slot, c.token + c.fed, c.count - c.fed, logits};
 }
 
 /* One decoder call for the seats that play with this policy. */
@@ -63,35 +156,45 @@ static void feed(struct rollout *rollout, struct policy *policy, struct seat **s
 {
     size_t vocab = (size_t)rollout->origin.model.vocab;
     double start = rollout_clock_ms();
-    for (size_t i = 0; i < count; i++) {
-        struct runner *runner = &seats[i]->runner;
-        rollout->items[i] = (struct decoder_item){(uint32_t)seats[i]->slot, runner->token + runner->fed,
-                                                  runner->count - runner->fed, rollout->logits + i * vocab};
-    }
+    for (size_t i = 0; i < count; i++) rollout->items[i] = item_of(seats[i], rollout->logits + i * vocab);
     err_t err = decoder_step(rollout->decoder, policy->model, policy->id, rollout->items, count);
     double spent = rollout_clock_ms() - start;
     rollout->counters.engine_steps++;
     for (size_t i = 0; i < count; i++) {
         struct seat *seat = seats[i];
+        const float *logits = rollout->logits + i * vocab;
         seat->engine_ms += spent / (double)count;
+        if (seat->state == SEAT_JUDGE) {
+            take_verdict(rollout, seat, logits, err);
+            continue;
+        }
         err_t drawn = err;
-        if (err == ERR_ok)
-            drawn =
-                runner_token(&seat->runner, rollout->logits + i * vocab, vocab, rollout->scratch, (int32_t)policy->version);
+        if (err == ERR_ok) drawn = runner_token(&seat->runner, logits, vocab, rollout->scratch, (int32_t)policy->version);
         play_follow(rollout, seat, drawn);
     }
     rollout->counters.engine_ms += rollout_clock_ms() - start;
 }
 
-void play_step(struct rollout *rollout)
+/* The seats that can be fed, into rollout->fed; measurements are made on the way. */
+static size_t gather(struct rollout *rollout, size_t *ret_measured)
 {
     size_t ready = 0;
     for (size_t i = 0; i < rollout->seat_count && ready < rollout->slots; i++) {
         struct seat *seat = &rollout->seats[i];
-        if (seat->state != SEAT_PLAY) continue;
-        if (prepare(rollout, seat)) rollout->fed[ready++] = seat;
+        if (seat->state != SEAT_PLAY && seat->state != SEAT_JUDGE) continue;
+        if (seat->player == PLAYER_NONE) {
+            if (*ret_measured < MEASURED_MOST) *ret_measured += score_seat(rollout, seat);
+        } else if (prepare(rollout, seat)) {
+            rollout->fed[ready++] = seat;
+        }
     }
-    if (ready == 0) {
+    return ready;
+}
+
+void play_step(struct rollout *rollout)
+{
+    size_t measured = 0, ready = gather(rollout, &measured);
+    if (ready + measured == 0) {
         sleep_until_work(rollout); /* seats that wait for weights are woken by their announcement, or swept */
         return;
     }
@@ -112,44 +215,4 @@ void play_step(struct rollout *rollout)
         }
     }
     seats_flush(rollout);
-}
-
-/* What the sampler recorded against what the learner computes for the same tokens under the same weights. */
-static err_t compare(struct rollout *rollout, const struct seat *seat, double *ret_gap)
-{
-    const struct sequence s = runner_sequence(&seat->runner);
-    uint32_t start[2] = {0, s.count};
-    uint32_t *target = calloc(s.count + 1, sizeof *target);
-    float *out = calloc(2 * (size_t)s.count + 1, sizeof *out);
-    size_t targets = 0;
-    for (uint32_t i = 1; target && i < s.count; i++) {
-        if (s.target[i]) target[targets++] = i;
-    }
-    struct learner_batch batch = {1, start, s.token, targets, target, (float)rollout->spec.rollout.temperature};
-    struct learner_out result = {out, out ? out + s.count : NULL, NULL};
-    err_t err = target && out ? learner_forward(rollout->checker, 0, seat->policy->model, &batch, &result)
-                              : err_set(ERR_memory, "a comparison");
-    for (size_t i = 0; err == ERR_ok && i < targets; i++) {
-        double gap = fabs((double)out[i] - (double)s.logp[target[i]]);
-        if (gap > *ret_gap) *ret_gap = gap;
-    }
-    free(target);
-    free(out);
-    return err;
-}
-
-void play_check(struct rollout *rollout, const struct seat *seat)
-{
-    const struct sequence s = runner_sequence(&seat->runner);
-    bool mixed = !seat->policy;
-    for (uint32_t i = 0; !mixed && i < s.count; i++) mixed = s.target[i] && s.version[i] != seat->policy->version;
-    if (++rollout->since_check < ROLLOUT_CHECK_EVERY || mixed) return;
-    rollout->since_check = 0;
-    rollout->counters.checked++;
-    double gap = 0;
-    err_t err = compare(rollout, seat, &gap);
-    if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "comparing sampler and learner");
-    if (gap > (rollout->spec.rollout.kv_cache == JOB_KV_CACHE_FP16 ? GAP_WARN_HALF : GAP_WARN))
-        log_warn("sampler and learner differ by %.2g in log-prob (episode %llu)", gap, (unsigned long long)seat->episode);
-    if (gap > rollout->counters.logp_gap_max) rollout->counters.logp_gap_max = gap;
 }

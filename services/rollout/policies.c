@@ -1,7 +1,6 @@
 #include "services/rollout/policies.h"
 
 #include "services/common/run/log.h"
-#include "trainer/policy_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +17,7 @@ void policies_init(struct policies *policies, uint64_t job)
 
 static void unload(struct policy *policy)
 {
+    value_head_free(&policy->value);
     model_free(&policy->model);
     if (policy->map) (void)munmap(policy->map, policy->map_size);
     policy->map = NULL;
@@ -29,23 +29,12 @@ void policies_fini(struct policies *policies)
     policies_init(policies, 0);
 }
 
-const struct policy *policies_newest(const struct policies *policies)
-{
-    const struct policy *newest = NULL;
-    for (size_t i = 0; i < POLICIES_KNOWN; i++) {
-        const struct policy *p = &policies->rows[i];
-        if (!p->known || p->lineage != policies->lineage) continue;
-        if (!newest || p->version > newest->version) newest = p;
-    }
-    return newest;
-}
-
 const struct policy *policies_served(const struct policies *policies)
 {
     const struct policy *newest = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         const struct policy *p = &policies->rows[i];
-        if (!p->known || !p->model || p->lineage != policies->lineage) continue;
+        if (!p->known || !p->model || p->role != POLICY_FILE_policy || p->lineage != policies->lineage) continue;
         if (!newest || p->version > newest->version) newest = p;
     }
     return newest;
@@ -58,25 +47,46 @@ size_t policies_resident(const struct policies *policies)
     return n;
 }
 
-void policies_announce(struct policies *policies, int64_t lineage, int64_t version, struct span digest, struct span where)
+/* The one with this name, or else where to put it: a free row, then one of an older lineage, then the one that was announced
+ * or used longest ago; NULL when all are in use. */
+static struct policy *place_for(struct policies *policies, enum policy_file_role role, int64_t lineage, int64_t version)
 {
     if (lineage > policies->lineage) policies->lineage = lineage;
     struct policy *place = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         struct policy *p = &policies->rows[i];
-        if (p->known && p->lineage == lineage && p->version == version) return;
+        if (p->known && p->role == role && p->lineage == lineage && p->version == version) return p;
         if (p->known && p->users > 0) continue;
-        bool better = !place || !p->known || (place->known && (p->lineage < place->lineage || p->version < place->version));
-        if (better && (!place || place->known)) place = p;
+        bool better = !place || (place->known && (!p->known || p->lineage < place->lineage ||
+                                                  (p->lineage == place->lineage && p->used_at < place->used_at)));
+        if (better) place = p;
     }
+    return place;
+}
+
+bool policies_announce(struct policies *policies, const struct wire_policy_wanted *wanted)
+{
+    bool orm = span_is(wanted->role, "orm");
+    enum policy_file_role role = orm ? POLICY_FILE_orm : POLICY_FILE_policy;
+    if (wanted->role.size && !orm) return false;
+    if (wanted->lineage < policies->lineage) return true;
+    if (!orm) policies->lineage = wanted->lineage;
+    struct policy *place = place_for(policies, role, wanted->lineage, wanted->version);
     if (!place) {
-        log_warn("no room for policy version %lld: all %d are in use", (long long)version, POLICIES_KNOWN);
-        return;
+        log_warn("no room for policy version %lld: all %d are in use", (long long)wanted->version, POLICIES_KNOWN);
+        return true;
     }
-    unload(place);
-    *place = (struct policy){.known = true, .lineage = lineage, .version = version, .id = ++policies->next_id};
-    (void)snprintf(place->digest, sizeof place->digest, "%.*s", SPAN_ARG(digest));
-    (void)snprintf(place->where, sizeof place->where, "%.*s", SPAN_ARG(where));
+    bool known =
+        place->known && place->role == role && place->lineage == wanted->lineage && place->version == wanted->version;
+    if (!known) {
+        unload(place);
+        *place = (struct policy){
+            .known = true, .role = role, .lineage = wanted->lineage, .version = wanted->version, .id = ++policies->next_id};
+        (void)snprintf(place->digest, sizeof place->digest, "%.*s", SPAN_ARG(wanted->digest));
+        (void)snprintf(place->where, sizeof place->where, "%.*s", SPAN_ARG(wanted->where));
+    }
+    place->used_at = ++policies->clock;
+    return true;
 }
 
 static void make_room(struct policies *policies, const struct policy *wanted)
@@ -121,25 +131,35 @@ static err_t load(struct policies *policies, struct policy *policy, const struct
     TRY(policy_file_open(span_of(policy->map, policy->map_size), &file));
     if (!model_config_equal(&file.config, config))
         return err_set(ERR_malformed, "%s has another shape than the job's model", policy->where);
-    if (strcmp(file.digest.hex, policy->digest) != 0 || file.version != policy->version)
+    if (strcmp(file.digest.hex, policy->digest) != 0 || file.version != policy->version || file.role != policy->role)
         return err_set(ERR_malformed, "%s is version %lld, digest %.12s; announced was %lld, %.12s", policy->where,
                        (long long)file.version, file.digest.hex, (long long)policy->version, policy->digest);
-    return policy_file_model(&file, &policy->model);
+    TRY(policy_file_model(&file, &policy->model));
+    return file.value_units > 0 ? policy_file_value(&file, &policy->value) : ERR_ok;
 }
 
-struct policy *policies_get(struct policies *policies, int64_t pin, int64_t least, const struct model_config *config)
+static struct policy *find(struct policies *policies, enum policy_file_role role, int64_t pin, int64_t least)
 {
     struct policy *found = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         struct policy *p = &policies->rows[i];
-        if (!p->known) continue;
-        bool fits = pin >= 0
-                        ? p->version == pin && (!found || p->lineage > found->lineage)
-                        : p->lineage == policies->lineage && p->version >= least && (!found || p->version > found->version);
-        if (fits) found = p;
+        if (!p->known || p->role != role) continue;
+        /* evaluations of versions from before a fork are announced with their own lineage */
+        if (role == POLICY_FILE_policy && pin < 0 && p->lineage != policies->lineage) continue;
+        if (pin >= 0 ? p->version != pin : p->version < least) continue;
+        bool better = !found || p->version > found->version || (p->version == found->version && p->lineage > found->lineage);
+        if (better) found = p;
     }
+    return found;
+}
+
+struct policy *policies_get(struct policies *policies, enum policy_file_role role, int64_t pin, int64_t least,
+                            const struct model_config *config)
+{
+    struct policy *found = find(policies, role, pin, least);
     if (!found) {
-        (void)err_set(ERR_not_found, "policy version %lld is not announced", (long long)(pin >= 0 ? pin : least));
+        (void)err_set(ERR_not_found, "%s version %lld is not announced",
+                      role == POLICY_FILE_orm ? "outcome reward model" : "policy", (long long)(pin >= 0 ? pin : least));
         return NULL;
     }
     found->used_at = ++policies->clock;

@@ -44,6 +44,8 @@ static err_t open_job(struct rollout *rollout, const struct wire_job_assign *ass
     policies_init(&rollout->policies, assign->job);
     TRY(job_parse(assign->spec, &rollout->arena, &rollout->spec, &problems));
     TRY(origin_open(&rollout->spec, &rollout->origin));
+    if (judge_init(&rollout->judge, rollout->origin.tokenizer) != ERR_ok)
+        rollout->judge.prompt_count = 0; /* nothing is judged */
     TRY(seats_open(rollout));
     uint32_t context = (uint32_t)rollout->spec.rollout.max_context;
     const struct decoder_options options = {(uint32_t)rollout->slots, context,
@@ -131,7 +133,7 @@ static void on_message(struct service *service, enum wire_id id, const void *mes
     } else if (id == WIRE_leases) {
         const struct wire_leases *leases = message;
         if (leases->job != rollout->job) return;
-        for (size_t i = 0; i < leases->leases_count; i++) seats_lease(rollout, &leases->leases[i]);
+        for (size_t i = 0; i < leases->leases_count; i++) lease_take(rollout, &leases->leases[i]);
     } else if (id == WIRE_lease_revoke) {
         const struct wire_lease_revoke *revoked = message;
         for (size_t i = 0; revoked->job == rollout->job && i < revoked->episodes.n; i++)
@@ -141,7 +143,8 @@ static void on_message(struct service *service, enum wire_id id, const void *mes
     } else if (id == WIRE_policy_wanted) {
         const struct wire_policy_wanted *wanted = message;
         if (wanted->job != rollout->job || !rollout->job) return;
-        policies_announce(&rollout->policies, wanted->lineage, wanted->version, wanted->digest, wanted->where);
+        if (!policies_announce(&rollout->policies, wanted))
+            log_warn("weights for an unknown role: %.*s", SPAN_ARG(wanted->role));
         play_wake(rollout);
     } else if (id == WIRE_episodes_ack) {
         const struct wire_episodes_ack *ack = message;
@@ -226,6 +229,9 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     pulse_counter(pulse, "slots_used", (double)rollout->used);
     pulse_counter(pulse, "episodes", (double)n->episodes);
     pulse_counter(pulse, "demonstrations", (double)n->demonstrations);
+    pulse_counter(pulse, "imports", (double)n->imports);
+    pulse_counter(pulse, "scores", (double)n->scores);
+    pulse_counter(pulse, "judged", (double)n->judged);
     pulse_counter(pulse, "steps", (double)n->steps);
     pulse_counter(pulse, "prompt_tokens", (double)n->prompt_tokens);
     pulse_counter(pulse, "shared_tokens", (double)n->shared_tokens);

@@ -15,18 +15,27 @@
 struct name {
     int64_t lineage;
     int64_t version;
+    int64_t update; /* the version, where it is that of the version */
 };
 
 /* false when it is another file */
 static bool read_name(const char *text, struct name *ret)
 {
     char end[8] = "";
-    return sscanf(text, "%" SCNd64 "-%" SCNd64 "%7s", &ret->lineage, &ret->version, end) == 3 && strcmp(end, SUFFIX) == 0;
+    if (sscanf(text, "%" SCNd64 "-%" SCNd64 "-%" SCNd64 "%7s", &ret->lineage, &ret->version, &ret->update, end) == 4)
+        return strcmp(end, SUFFIX) == 0;
+    if (sscanf(text, "%" SCNd64 "-%" SCNd64 "%7s", &ret->lineage, &ret->version, end) != 3) return false;
+    ret->update = ret->version;
+    return strcmp(end, SUFFIX) == 0;
 }
 
+/* LINEAGE-VERSION, and the update where it is another: a file that is on record is never written over. */
 static void path_of(const struct archive *archive, struct name name, char ret[ARCHIVE_PATH_BYTES])
 {
-    int n = snprintf(ret, ARCHIVE_PATH_BYTES, "%s/%" PRId64 "-%" PRId64 SUFFIX, archive->folder, name.lineage, name.version);
+    int n = name.update == name.version ? snprintf(ret, ARCHIVE_PATH_BYTES, "%s/%" PRId64 "-%" PRId64 SUFFIX, archive->folder,
+                                                   name.lineage, name.version)
+                                        : snprintf(ret, ARCHIVE_PATH_BYTES, "%s/%" PRId64 "-%" PRId64 "-%" PRId64 SUFFIX,
+                                                   archive->folder, name.lineage, name.version, name.update);
     BUG_IF(n < 0 || n >= ARCHIVE_PATH_BYTES);
 }
 
@@ -63,7 +72,7 @@ err_t archive_save(const struct archive *archive, const struct checkpoint *check
     size_t count = 0;
     const struct checkpoint_parts parts = checkpoint_parts(checkpoint);
     struct archive_entry entry = {.size = checkpoint_bytes(&checkpoint->config, &parts)};
-    path_of(archive, (struct name){checkpoint->lineage, checkpoint->version}, entry.path);
+    path_of(archive, (struct name){checkpoint->lineage, checkpoint->version, checkpoint->update}, entry.path);
     checkpoint_encode(checkpoint, header, spans, &count);
     TRY(digest_spans(spans, count, &entry.sha256));
     TRY(file_write(entry.path, spans, count, true));
@@ -94,7 +103,8 @@ static int by_age(const void *left, const void *right)
 {
     const struct name *a = left, *b = right;
     if (a->lineage != b->lineage) return a->lineage < b->lineage ? -1 : 1;
-    return a->version < b->version ? -1 : a->version > b->version;
+    if (a->version != b->version) return a->version < b->version ? -1 : 1;
+    return a->update < b->update ? -1 : a->update > b->update;
 }
 
 size_t archive_prune(const struct archive *archive, size_t keep)

@@ -1,4 +1,5 @@
-/* The archive: a job's checkpoints on disk, STATE/jobs/JOB/checkpoints/LINEAGE-VERSION.ckpt.
+/* The archive: a job's checkpoints on disk, STATE/jobs/JOB/checkpoints/LINEAGE-VERSION.ckpt (LINEAGE-VERSION-UPDATE.ckpt
+ * where skipped updates follow the version).
  *
  * A checkpoint is there when its file is written, fsynced, renamed and its folder fsynced. Of those there are, the first and
  * the newest ones are kept; older ones are deleted only after a newer one was acknowledged by the data manager. A trainer

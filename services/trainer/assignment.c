@@ -130,26 +130,65 @@ static struct value_config value_of(const struct job_spec *spec)
                                  .coefficient = t->value.body == JOB_VALUE_BODY_SHARED ? t->value.coefficient : 0};
 }
 
+/* tokens of the longest context */
+static size_t longest_context(const struct job_spec *spec, const struct model_config *model)
+{
+    size_t longest = (size_t)spec->rollout.max_context, positions = (size_t)model->max_positions;
+    return longest < positions ? longest : positions;
+}
+
+static bool has_reward_model(const struct job_spec *spec)
+{
+    return spec->webrl.on && spec->webrl.orm != JOB_ORM_OFF;
+}
+
+void assignment_trainee_config(const struct job_spec *spec, struct trainee_config *config)
+{
+    const struct job_trainer *t = &spec->trainer;
+    size_t longest = longest_context(spec, &config->model), microbatch = microbatch_tokens(spec, longest);
+    if (has_reward_model(spec)) longest++; /* the verdict behind it */
+    config->seed = (uint64_t)spec->seed;
+    config->value = value_of(spec);
+    config->adamw = (struct adamw_config)ADAMW_DEFAULTS;
+    config->adamw.beta1 = (float)t->beta1;
+    config->adamw.beta2 = (float)t->beta2;
+    config->adamw.weight_decay = (float)t->weight_decay;
+    config->adamw.clip = (float)t->grad_clip;
+    config->recompute = t->recompute;
+    config->max_tokens = microbatch > longest ? microbatch : longest;
+}
+
+/* What lasts from phase to phase. A job without phases has one, and its reference is version 0. */
+static err_t configure_phase(struct assignment *a, const struct tokenizer *tokenizer, const struct model_config *model)
+{
+    const struct job_spec *spec = &a->spec;
+    size_t longest = longest_context(spec, model);
+    a->phase.reference = spec->trainer.kl > 0 || spec->trainer.loss == JOB_LOSS_WEBRL;
+    a->phase.orm = has_reward_model(spec);
+    a->reward_only = a->phase.orm && spec->webrl.orm == JOB_ORM_REWARD;
+    if (!a->phase.orm) return ERR_ok;
+    TRY(judge_init(&a->reader.judge, tokenizer));
+    a->reader.room = (uint32_t)longest; /* as rollout workers do, but the verdict itself must fit, too */
+    if (longest == (size_t)model->max_positions) a->reader.room--;
+    a->phase.reward = (struct orm_config){.updates = (size_t)spec->webrl.orm_updates,
+                                          .batch = (size_t)spec->webrl.orm_batch,
+                                          .lr = spec->webrl.orm_lr,
+                                          .tokens_per_microbatch = a->update.tokens_per_microbatch,
+                                          .yes = a->reader.judge.yes,
+                                          .no = a->reader.judge.no};
+    return ERR_ok;
+}
+
 static void configure(struct assignment *a, struct trainee_config *ret)
 {
-    const struct job_trainer *t = &a->spec.trainer;
-    size_t longest = (size_t)a->spec.rollout.max_context, positions = (size_t)ret->model.max_positions;
-    if (longest > positions) longest = positions;
-    size_t microbatch = microbatch_tokens(&a->spec, longest);
+    size_t microbatch = microbatch_tokens(&a->spec, longest_context(&a->spec, &ret->model));
+    assignment_trainee_config(&a->spec, ret);
     a->update = update_of(&a->spec, microbatch);
     a->warmstart = (struct warmstart_config){.updates = (size_t)a->spec.warmstart.updates,
                                              .batch = (size_t)a->spec.warmstart.batch,
                                              .lr = a->spec.warmstart.lr,
                                              .tokens_per_microbatch = microbatch,
                                              .temperature = (float)a->spec.rollout.temperature};
-    ret->seed = (uint64_t)a->spec.seed;
-    ret->value = value_of(&a->spec);
-    ret->adamw = (struct adamw_config)ADAMW_DEFAULTS;
-    ret->adamw.beta1 = (float)t->beta1;
-    ret->adamw.beta2 = (float)t->beta2;
-    ret->adamw.weight_decay = (float)t->weight_decay;
-    ret->adamw.clip = (float)t->grad_clip;
-    ret->max_tokens = microbatch > longest ? microbatch : longest;
 }
 
 static err_t resume(struct assignment *a, const struct trainee_config *config, struct pool *pool)
@@ -163,8 +202,9 @@ static err_t resume(struct assignment *a, const struct trainee_config *config, s
         err =
             err_set(ERR_conflict, "%s is of job %lu, version %ld, not of job %lu, version %ld", a->resume_path,
                     (unsigned long)checkpoint.job, (long)checkpoint.version, (unsigned long)a->job, (long)a->resume_version);
-    if (err == ERR_ok && a->update.terms.kl > 0 && !checkpoint.reference)
-        err = err_set(ERR_conflict, "%s holds no reference policy, which trainer.kl needs", a->resume_path);
+    if (err == ERR_ok && ((a->phase.reference && !checkpoint.reference) || (a->phase.orm && !checkpoint.orm)))
+        err = err_set(ERR_conflict, "%s holds no %s, which the job needs", a->resume_path,
+                      checkpoint.orm || !a->phase.orm ? "reference policy" : "outcome reward model");
     if (err == ERR_ok) err = trainee_resume(&a->trainee, config, &checkpoint, pool);
     free(memory);
     if (err != ERR_ok) return err;
@@ -189,6 +229,7 @@ err_t assignment_load(struct assignment *a, struct pool *pool)
     config.model = origin.model;
     config.blank = origin.pretrained;
     configure(a, &config);
+    TRY(configure_phase(a, origin.tokenizer, &config.model));
     TRY(loss_terms_check(&a->update.terms));
     return a->resume_version < 0 ? begin(a, &origin, &config, pool) : resume(a, &config, pool);
 }

@@ -10,6 +10,7 @@
 #include "services/trainer/archive.h"
 #include "services/trainer/intake.h"
 #include "services/trainer/shelf.h"
+#include "trainer/phase.h"
 #include "trainer/update.h"
 #include "trainer/warmstart.h"
 
@@ -25,6 +26,9 @@ struct assignment {
     struct job_spec spec; /* from here on: made by assignment_prepare */
     struct update_config update;
     struct warmstart_config warmstart;
+    struct phase_config phase;
+    bool reward_only; /* generated tasks are rewarded by the outcome reward model alone */
+    struct intake_reader reader;
     struct trainee *trainee;
     struct shelf shelf;
     struct archive archive;
@@ -40,7 +44,9 @@ struct assignment {
     int64_t want; /* the update whose batch is asked for or worked on */
     bool asked;   /* batch_request was sent and not answered */
     struct intake *batch;
-    struct digest digest;   /* of the newest published weights */
+    struct digest digest; /* of the newest published weights */
+    struct digest reward; /* of the outcome reward model on the shelf, empty: there is none */
+    int64_t reward_version;
     uint64_t told_ms;       /* when batch_request or job_failed was last sent */
     uint64_t idle_since_ns; /* nothing to do but to wait for the batch since, or 0 */
     double waited_ms;       /* for the batch that is worked on */
@@ -52,6 +58,9 @@ struct assignment {
 
 err_t assignment_new(struct assignment **ret, const struct wire_job_assign *message) MUST_USE;
 void assignment_free(struct assignment **assignment);
+
+/* What a trainee of this job is made with; the model is set by the caller. */
+void assignment_trainee_config(const struct job_spec *spec, struct trainee_config *config);
 
 /* Parses the job, makes the tokenizer's vocabulary, the model and the optimizer, or resumes them from the checkpoint after
  * its SHA-256 was compared. Blocks; touches nothing outside this process. */

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-/* The weights of now become a file that workers can pull. */
+/* The weights of now become a file that workers can pull, the value head with them. */
 static err_t publish(struct compute *c)
 {
     struct assignment *a = c->assignment;
@@ -31,52 +31,44 @@ static err_t publish(struct compute *c)
     return ERR_ok;
 }
 
+/* The outcome reward model likewise, under the number of the phase it learned at the end of. */
+static err_t publish_reward(struct compute *c)
+{
+    struct assignment *a = c->assignment;
+    const struct model *orm = a->trainee->orm;
+    TRY(model_digest(orm, &c->reward));
+    const struct policy_file policy = {.config = orm->config,
+                                       .job = a->job,
+                                       .lineage = a->lineage,
+                                       .version = a->trainee->orm_version,
+                                       .role = POLICY_FILE_orm,
+                                       .digest = c->reward,
+                                       .weights = orm->weights};
+    char path[SHELF_PATH_BYTES];
+    shelf_reward_path(&a->shelf, a->lineage, a->trainee->orm_version, path);
+    TRY(shelf_write(path, &policy));
+    c->rewarded = true;
+    return ERR_ok;
+}
+
 static err_t prepare(struct compute *c)
 {
     struct assignment *a = c->assignment;
     TRY(assignment_prepare(a, c->state_dir, c->pool));
-    return a->resume_version >= 0 ? publish(c) : ERR_ok;
-}
-
-static err_t run_warmstart(struct compute *c)
-{
-    struct assignment *a = c->assignment;
-    if (a->batch->count > 0) {
-        err_t err = warmstart_run(a->trainee, &a->warmstart, a->batch->episodes, a->batch->count, &a->cancel, &c->figures);
-        if (err == ERR_numeric) return err_prefix(err, "the warm start diverged (a lower policy.warmstart.lr may help)");
-        TRY(err);
-    }
-    if (a->update.terms.kl > 0) TRY(trainee_set_reference(a->trainee));
-    c->outcome = update_outcome_name(UPDATE_OUTCOME_applied);
-    return publish(c);
-}
-
-static err_t run_update(struct compute *c)
-{
-    struct assignment *a = c->assignment;
-    const struct intake *batch = a->batch;
-    const struct update_batch input = intake_update(batch);
-    enum update_outcome outcome = UPDATE_OUTCOME_skipped;
-    err_t err = update_run(a->trainee, &a->update, &input, &a->cancel, &outcome, &c->figures);
-    if (err == ERR_numeric) { /* the trainee is as it was; the batch is passed over */
-        (void)snprintf(c->err_text, sizeof c->err_text, "%s", err_text());
-        a->trainee->update = batch->update;
-        a->trainee->bad_updates++;
-        c->outcome = "numeric";
-        return ERR_ok;
-    }
-    TRY(err);
-    c->outcome = update_outcome_name(outcome);
-    return outcome == UPDATE_OUTCOME_applied ? publish(c) : ERR_ok;
+    if (a->resume_version < 0) return ERR_ok;
+    TRY(publish(c));
+    return a->trainee->orm_version > 0 ? publish_reward(c) : ERR_ok;
 }
 
 static err_t run_batch(struct compute *c)
 {
-    struct intake *batch = c->assignment->batch;
-    crash_count(c->assignment->lineage, batch->update);
+    struct assignment *a = c->assignment;
+    crash_count(a->lineage, a->batch->update);
     crash_here(CRASH_batch_taken);
-    TRY(intake_decode(batch));
-    return batch->kind == INTAKE_KIND_warmstart ? run_warmstart(c) : run_update(c);
+    TRY(apply_batch(a, &a->cancel, &c->result));
+    c->phase_end = a->batch->phase_end;
+    if (c->result.changed) TRY(publish(c));
+    return c->result.reward ? publish_reward(c) : ERR_ok;
 }
 
 static err_t save(struct compute *c)
@@ -112,8 +104,8 @@ static void on_thread(uv_work_t *request)
     /* the sentence is this thread's own */
     if (c->err != ERR_ok) (void)snprintf(c->err_text, sizeof c->err_text, "%s", err_text());
     c->took_ms = (double)(uv_hrtime() - start) / 1e6;
-    c->figures.busy_ms = c->took_ms;
-    c->figures.tokens_per_second = c->figures.tokens_trained / (c->took_ms / 1e3);
+    c->result.figures.busy_ms = c->took_ms;
+    c->result.figures.tokens_per_second = c->result.figures.tokens_trained / (c->took_ms / 1e3);
 }
 
 static void on_done(uv_work_t *request, int status)
@@ -130,9 +122,8 @@ err_t compute_start(struct compute *c, uv_loop_t *loop, enum compute_kind kind, 
     c->assignment = assignment;
     c->err = ERR_ok;
     c->err_text[0] = 0;
-    c->outcome = "";
-    c->published = false;
-    c->figures = (struct diagnostics){0};
+    c->result = (struct apply_result){.outcome = ""};
+    c->phase_end = c->published = c->rewarded = false;
     c->request.data = c;
     if (uv_queue_work(loop, &c->request, on_thread, on_done) == 0) return ERR_ok; /* from here on it is the thread's */
     c->assignment = NULL;

@@ -4,7 +4,7 @@
 #ifndef PAL_SERVICES_TRAINER_COMPUTE_H
 #define PAL_SERVICES_TRAINER_COMPUTE_H
 
-#include "services/trainer/assignment.h"
+#include "services/trainer/apply.h"
 
 #include <uv.h>
 
@@ -20,10 +20,12 @@ struct compute {
 
     err_t err; /* with its sentence: a reason to fail the job */
     char err_text[ERR_TEXT_BYTES];
-    const char *outcome;  /* batch: applied | skipped | numeric */
-    bool published;       /* prepare, batch: a new version lies in shared memory, */
-    struct digest digest; /* of these weights */
-    struct diagnostics figures;
+    struct apply_result result; /* batch */
+    bool phase_end;             /* batch: a phase has ended with it */
+    bool published;             /* prepare, batch: a new version lies in shared memory, */
+    struct digest digest;       /* of these weights */
+    bool rewarded;              /* likewise the outcome reward model, */
+    struct digest reward;       /* of these weights */
     struct archive_entry saved; /* save */
     double took_ms;
 };

@@ -44,6 +44,20 @@ static void tell_published(struct cycle *cycle, const struct assignment *a)
     service_tell(cycle->service, WIRE_policy_published, &message);
 }
 
+static void tell_reward(struct cycle *cycle, const struct assignment *a)
+{
+    char path[SHELF_PATH_BYTES];
+    if (a->reward_version == 0) return;
+    shelf_reward_path(&a->shelf, a->lineage, a->reward_version, path);
+    const struct wire_policy_published message = {.job = a->job,
+                                                  .lineage = a->lineage,
+                                                  .version = a->reward_version,
+                                                  .digest = span_text(a->reward.hex),
+                                                  .where = span_text(path),
+                                                  .role = span_text("orm")};
+    service_tell(cycle->service, WIRE_policy_published, &message);
+}
+
 static void ask(struct cycle *cycle, struct assignment *a)
 {
     const struct wire_batch_request message = {.job = a->job, .lineage = a->lineage, .update = a->want};
@@ -67,6 +81,15 @@ static bool note_published(struct cycle *cycle, struct assignment *a)
     return true;
 }
 
+static void note_reward(struct cycle *cycle, struct assignment *a)
+{
+    a->reward = cycle->compute.reward;
+    a->reward_version = a->trainee->orm_version;
+    shelf_add_reward(&a->shelf, a->lineage, a->reward_version);
+    cycle->counters.published++;
+    tell_reward(cycle, a);
+}
+
 static void after_prepare(struct cycle *cycle, struct assignment *a)
 {
     const struct compute *c = &cycle->compute;
@@ -80,6 +103,7 @@ static void after_prepare(struct cycle *cycle, struct assignment *a)
              a->resume_version < 0 ? "new," : "resumed at", (long)a->trainee->version, c->took_ms);
     if (a->archive.orphans) log_info("job %lu: %zu orphan files are gone", (unsigned long)a->job, a->archive.orphans);
     if (c->published && !note_published(cycle, a)) return;
+    if (c->rewarded) note_reward(cycle, a);
     ask(cycle, a);
 }
 
@@ -89,22 +113,37 @@ static err_t tell_update_done(struct cycle *cycle, const struct assignment *a)
     const struct wire_update_done message = {.job = a->job,
                                              .lineage = a->lineage,
                                              .update = a->want,
-                                             .outcome = span_text(c->outcome),
+                                             .outcome = span_text(c->result.outcome),
                                              .version = a->trainee->version,
                                              .digest = span_text(a->digest.hex)};
-    return outbox_update_done(&cycle->outbox, &message, &c->figures);
+    return outbox_update_done(&cycle->outbox, &message, &c->result.figures);
 }
 
 static void count_batch(struct cycle *cycle, const struct compute *c)
 {
-    cycle->counters.tokens_trained += c->figures.tokens_trained;
+    cycle->counters.tokens_trained += c->result.figures.tokens_trained;
     cycle->counters.busy_ms += c->took_ms;
-    if (strcmp(c->outcome, "applied") == 0)
+    if (strcmp(c->result.outcome, "applied") == 0)
         cycle->counters.updates++;
-    else if (strcmp(c->outcome, "skipped") == 0)
+    else if (strcmp(c->result.outcome, "skipped") == 0)
         cycle->counters.skipped++;
     else
         cycle->counters.numeric++;
+}
+
+static void log_batch(const struct assignment *a, const struct compute *c)
+{
+    const struct diagnostics *f = &c->result.figures;
+    log_debug("update %ld %s: loss %.5f, %.0f tokens, %.1f ms", (long)a->want, c->result.outcome, f->loss, f->tokens_trained,
+              c->took_ms);
+    if (c->result.warning[0])
+        log_warn("job %lu: update %ld: left out: %s", (unsigned long)a->job, (long)a->want, c->result.warning);
+    if (f->own_gap_max > DIAGNOSTICS_OWN_GAP)
+        log_warn("job %lu: update %ld: sampler and learner differ by %.2g in the log-probs of the same weights",
+                 (unsigned long)a->job, (long)a->want, f->own_gap_max);
+    if (c->phase_end)
+        log_info("job %lu: phase %ld ended with update %ld", (unsigned long)a->job, (long)a->trainee->phase - 1,
+                 (long)a->want);
 }
 
 static void after_batch(struct cycle *cycle, struct assignment *a)
@@ -118,16 +157,9 @@ static void after_batch(struct cycle *cycle, struct assignment *a)
         return;
     }
     count_batch(cycle, c);
-    log_debug("update %ld %s: loss %.5f, %.0f tokens, %.1f ms", (long)a->want, c->outcome, c->figures.loss,
-              c->figures.tokens_trained, c->took_ms);
-    if (c->err_text[0])
-        log_warn("job %lu: update %ld was passed over: %s", (unsigned long)a->job, (long)a->want, c->err_text);
-    bool half = a->spec.rollout.kv_cache == JOB_KV_CACHE_FP16;
-    if (c->figures.own_gap_max > (half ? DIAGNOSTICS_OWN_GAP_HALF : DIAGNOSTICS_OWN_GAP))
-        log_warn("job %lu: update %ld: sampler and learner differ by %.2g in the log-probs of the same weights",
-                 (unsigned long)a->job, (long)a->want, c->figures.own_gap_max);
+    log_batch(a, c);
     if (c->published) a->digest = c->digest;
-    c->figures.wait_ms = a->waited_ms;
+    c->result.figures.wait_ms = a->waited_ms;
     if (tell_update_done(cycle, a) != ERR_ok) {
         fail(cycle, a, "reporting an update", err_text());
         return;
@@ -135,12 +167,15 @@ static void after_batch(struct cycle *cycle, struct assignment *a)
     crash_count(a->lineage, a->want);
     crash_here(CRASH_update_told);
     if (c->published && !note_published(cycle, a)) return;
+    if (c->rewarded) note_reward(cycle, a);
     crash_here(CRASH_policy_told);
     if (a->trainee->bad_updates > (uint64_t)a->spec.trainer.max_bad_updates) {
-        fail(cycle, a, "more updates than trainer.max_bad_updates were not finite; the last one", c->err_text);
+        fail(cycle, a, "more updates than trainer.max_bad_updates were not finite; the last one", c->result.warning);
         return;
     }
-    a->save_due = a->want % a->spec.trainer.checkpoint_every == 0 && a->trainee->version != a->saved_version;
+    /* the end of a phase is durable before anything of the next one is computed */
+    a->save_due =
+        c->phase_end || (a->want % a->spec.trainer.checkpoint_every == 0 && a->trainee->version != a->saved_version);
     a->want++;
     ask(cycle, a);
 }
@@ -370,6 +405,7 @@ void cycle_hello_again(struct cycle *cycle)
         tell_failed(cycle, a);
     else if (a->prepared && a->digest.hex[0])
         tell_published(cycle, a);
+    if (!a->failed && a->prepared) tell_reward(cycle, a);
     if (!a->failed && a->asked) ask(cycle, a);
 }
 

@@ -36,6 +36,18 @@ static err_t copy_turns(struct intake *intake, struct wire_u64s *turns)
     return ERR_ok;
 }
 
+static err_t copy_judged(struct intake *intake, const struct wire_batch *batch)
+{
+    intake->judged = arena_array(&intake->arena, struct wire_judged, batch->judged_count + 1);
+    if (!intake->judged) return ERR_memory;
+    for (size_t i = 0; i < batch->judged_count; i++) {
+        intake->judged[i] = batch->judged[i];
+        TRY(copy_payload(intake, &intake->judged[i].payload));
+    }
+    intake->case_count = batch->judged_count;
+    return ERR_ok;
+}
+
 static err_t copy_members(struct intake *intake, const struct wire_batch *batch)
 {
     intake->members = arena_array(&intake->arena, struct wire_batch_member, batch->members_count + 1);
@@ -62,9 +74,12 @@ err_t intake_new(struct intake **ret, const struct wire_batch *batch)
                               .update = batch->update,
                               .norm_tokens = (double)batch->norm_tokens,
                               .extra_passes = (size_t)batch->extra_passes,
-                              .discarded = batch->discarded};
+                              .discarded = batch->discarded,
+                              .phase = (int64_t)batch->phase,
+                              .phase_end = batch->phase_end};
     arena_init(&intake->arena, INTAKE_BATCH_BYTES);
     err_t err = copy_members(intake, batch);
+    if (err == ERR_ok) err = copy_judged(intake, batch);
     if (err != ERR_ok)
         intake_free(&intake);
     else
@@ -81,20 +96,20 @@ void intake_free(struct intake **intake)
     free(i);
 }
 
-static err_t decompress(const struct wire_batch_member *member, struct buf *raw)
+/* The sequence of a payload. */
+static err_t unpack(struct intake *intake, struct span payload, uint64_t raw_size, struct buf *raw, struct sequence *ret)
 {
-    if (member->payload_raw == 0 || member->payload_raw > INTAKE_RAW_BYTES)
-        return err_set(ERR_malformed, "a payload of %lu bytes; 1 to %zu are allowed", (unsigned long)member->payload_raw,
+    if (raw_size == 0 || raw_size > INTAKE_RAW_BYTES)
+        return err_set(ERR_malformed, "a payload of %lu bytes; 1 to %zu are allowed", (unsigned long)raw_size,
                        INTAKE_RAW_BYTES);
     buf_clear(raw);
-    TRY(buf_reserve(raw, member->payload_raw));
-    size_t size = ZSTD_decompress(raw->data, member->payload_raw, member->payload.data, member->payload.size);
+    TRY(buf_reserve(raw, raw_size));
+    size_t size = ZSTD_decompress(raw->data, raw_size, payload.data, payload.size);
     if (ZSTD_isError(size)) return err_set(ERR_malformed, "zstd: %s", ZSTD_getErrorName(size));
-    if (size != member->payload_raw)
-        return err_set(ERR_malformed, "%zu bytes came out of its payload, %lu are on record", size,
-                       (unsigned long)member->payload_raw);
+    if (size != raw_size)
+        return err_set(ERR_malformed, "%zu bytes came out of its payload, %lu are on record", size, (unsigned long)raw_size);
     raw->size = size;
-    return ERR_ok;
+    return sequence_decode(buf_span(raw), &intake->arena, ret);
 }
 
 /* A flag for each turn that is not trained on. */
@@ -130,8 +145,7 @@ static err_t decode_payload(struct intake *intake, const struct wire_batch_membe
                             struct episode *episode)
 {
     struct sequence sequence;
-    TRY(decompress(member, raw));
-    TRY(sequence_decode(buf_span(raw), &intake->arena, &sequence));
+    TRY(unpack(intake, member->payload, member->payload_raw, raw, &sequence));
     episode->sampled = sequence.sampled;
     episode->count = sequence.count;
     episode->token = sequence.token;
@@ -165,15 +179,37 @@ static err_t decode_member(struct intake *intake, size_t index, struct buf *raw)
     return member->payload.size == 0 && !episode->signal ? ERR_ok : decode_payload(intake, member, raw, episode);
 }
 
-err_t intake_decode(struct intake *intake)
+/* What the reward model reads of an episode with a verified outcome. */
+static err_t decode_judged(struct intake *intake, size_t index, const struct intake_reader *reader, struct buf *raw)
+{
+    const struct wire_judged *judged = &intake->judged[index];
+    struct sequence sequence;
+    TRY(unpack(intake, judged->payload, judged->payload_raw, raw, &sequence));
+    int32_t *token = arena_array(&intake->arena, int32_t, reader->room);
+    if (!token) return ERR_memory;
+    uint32_t count = judge_layout(&reader->judge, &sequence, token, reader->room);
+    if (count == 0) return err_set(ERR_malformed, "a verdict prompt does not fit %u tokens", reader->room);
+    intake->cases[index] = (struct orm_case){
+        .id = judged->episode, .token = token, .count = count, .success = judged->success, .test = judged->test};
+    return ERR_ok;
+}
+
+err_t intake_decode(struct intake *intake, const struct intake_reader *reader)
 {
     AUTO(buf) raw = {0};
     buf_init(&raw, INTAKE_RAW_BYTES);
     intake->episodes = arena_array(&intake->arena, struct episode, intake->count + 1);
-    if (!intake->episodes) return ERR_memory;
+    intake->cases = arena_array(&intake->arena, struct orm_case, intake->case_count + 1);
+    if (!intake->episodes || !intake->cases) return ERR_memory;
     for (size_t i = 0; i < intake->count; i++) {
         err_t err = decode_member(intake, i, &raw);
         if (err != ERR_ok) return err_prefix(err, "episode %lu is poisoned", (unsigned long)intake->members[i].episode);
+    }
+    if (intake->case_count > 0 && reader->room == 0)
+        return err_set(ERR_malformed, "%zu judged episodes, but the job has no outcome reward model", intake->case_count);
+    for (size_t i = 0; i < intake->case_count; i++) {
+        err_t err = decode_judged(intake, i, reader, &raw);
+        if (err != ERR_ok) return err_prefix(err, "judged episode %lu", (unsigned long)intake->judged[i].episode);
     }
     return ERR_ok;
 }

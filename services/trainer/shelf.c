@@ -9,13 +9,25 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SUFFIX ".policy"
+#define SUFFIX        ".policy"
+#define REWARD_SUFFIX ".reward"
+
+static void path_of(const struct shelf *shelf, int64_t lineage, int64_t version, const char *suffix,
+                    char ret[SHELF_PATH_BYTES])
+{
+    int n = snprintf(ret, SHELF_PATH_BYTES, "%s%" PRIu64 "-%" PRId64 "-%" PRId64 "%s", shelf->prefix, shelf->job, lineage,
+                     version, suffix);
+    BUG_IF(n < 0 || n >= SHELF_PATH_BYTES);
+}
 
 void shelf_path(const struct shelf *shelf, int64_t lineage, int64_t version, char ret[SHELF_PATH_BYTES])
 {
-    int n = snprintf(ret, SHELF_PATH_BYTES, "%s%" PRIu64 "-%" PRId64 "-%" PRId64 SUFFIX, shelf->prefix, shelf->job, lineage,
-                     version);
-    BUG_IF(n < 0 || n >= SHELF_PATH_BYTES);
+    path_of(shelf, lineage, version, SUFFIX, ret);
+}
+
+void shelf_reward_path(const struct shelf *shelf, int64_t lineage, int64_t version, char ret[SHELF_PATH_BYTES])
+{
+    path_of(shelf, lineage, version, REWARD_SUFFIX, ret);
 }
 
 static void unlink_policy(const struct shelf *shelf, struct shelf_policy policy)
@@ -153,4 +165,16 @@ void shelf_pin(struct shelf *shelf, const uint64_t *versions, size_t count)
     for (size_t i = 0; i < shelf->pinned_count; i++) shelf->pinned[i] = (int64_t)versions[i];
     shelf->pins_known = true;
     prune(shelf);
+}
+
+void shelf_add_reward(struct shelf *shelf, int64_t lineage, int64_t version)
+{
+    const struct shelf_policy *newest = &shelf->rewards[SHELF_REWARDS - 1], oldest = shelf->rewards[0];
+    if (newest->lineage == lineage && newest->version == version) return;
+    memmove(shelf->rewards, shelf->rewards + 1, (SHELF_REWARDS - 1) * sizeof *shelf->rewards);
+    shelf->rewards[SHELF_REWARDS - 1] = (struct shelf_policy){lineage, version};
+    if (oldest.version == 0) return;
+    char path[SHELF_PATH_BYTES];
+    shelf_reward_path(shelf, oldest.lineage, oldest.version, path);
+    (void)unlink(path);
 }

@@ -46,6 +46,29 @@ START_TEST(two_episodes_by_hand)
 }
 END_TEST
 
+START_TEST(steps_by_hand)
+{
+    /* samples 1 1 1 0: mean 3/4, sample variance (3 (1/4)^2 + (3/4)^2) / 3 = 1/4 */
+    const double rewards[] = {1, 0};
+    const int64_t steps[] = {3, 1};
+    double samples[4], got[2];
+    ck_assert(advantage_over_steps(ADVANTAGE_dr_grpo, rewards, steps, 2, samples, got));
+    ck_assert_double_eq_tol(got[0], 0.25, 1e-12);
+    ck_assert_double_eq_tol(got[1], -0.75, 1e-12);
+    ck_assert(advantage_over_steps(ADVANTAGE_grpo, rewards, steps, 2, samples, got));
+    ck_assert_double_eq_tol(got[0], 0.25 / (0.5 + 1e-6), 1e-12);
+    ck_assert(advantage_over_steps(ADVANTAGE_rloo, rewards, steps, 2, samples, got));
+    ck_assert_double_eq_tol(got[0], 1 - 2 / 3.0, 1e-12); /* the other samples: 1 1 0 */
+    ck_assert_double_eq_tol(got[1], -1, 1e-12);
+    const int64_t none[] = {0, 1};
+    ck_assert(advantage_over_steps(ADVANTAGE_dr_grpo, rewards, none, 2, samples, got));
+    ck_assert_double_eq_tol(got[0], 0.5, 1e-12);
+    const double same[] = {1, 1};
+    ck_assert(!advantage_over_steps(ADVANTAGE_grpo, same, steps, 2, samples, got));
+    ck_assert(got[0] == 0 && got[1] == 0);
+}
+END_TEST
+
 START_TEST(no_variance_is_no_signal)
 {
     const double cases[][3] = {{0, 0, 0},
@@ -121,6 +144,7 @@ int main(void)
     TCase *tcase = tcase_create("advantage");
     tcase_add_test(tcase, values_by_hand);
     tcase_add_test(tcase, two_episodes_by_hand);
+    tcase_add_test(tcase, steps_by_hand);
     tcase_add_test(tcase, no_variance_is_no_signal);
     tcase_add_test(tcase, names_are_those_of_the_job_file);
     tcase_add_test(tcase, properties_of_random_groups);

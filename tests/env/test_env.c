@@ -170,19 +170,39 @@ START_TEST(tasks_are_many)
 }
 END_TEST
 
+/* What a mutant must be: of a level beside, of the same kind, another task, and solvable. */
+static void check_mutant(const struct env_class *env, const struct env_task *from, enum env_mutation kind,
+                         const struct env_task *to, const char *variant)
+{
+    ck_assert_int_le(abs(to->level - from->level), 1);
+    ck_assert_int_ge(to->level, kind == ENV_MUTATION_EASIER ? 1 : from->level);
+    ck_assert_int_le(to->level, kind == ENV_MUTATION_EASIER ? from->level : env->levels);
+    if (kind == ENV_MUTATION_VARIED) ck_assert_int_eq(to->level, from->level);
+    ck_assert_str_ne(to->text, from->text);
+    ck_assert(!variant || strstr(to->text, variant) != NULL);
+    ck_assert_double_ge(play(env, to->text, 0, to->seed).reward, 1);
+}
+
+/* Every kind, from every level and variant, over generations: a lineage of tasks may grow as long as the phases do. */
 START_TEST(mutants_are_solvable)
 {
     const struct env_class *env = env_of(_i);
-    for (int32_t level = 1; level <= env->levels; level++) {
-        for (uint64_t seed = 0; seed < 40; seed++) {
-            struct env_task from, to;
-            ck_assert_int_eq(env->generate(level, seed, NULL, &from), ERR_ok);
-            for (int kind = ENV_MUTATION_HARDER; kind <= ENV_MUTATION_VARIED; kind++) {
-                ck_assert_int_eq(env->mutate(&from, (enum env_mutation)kind, seed, &to), ERR_ok);
-                ck_assert_int_le(abs(to.level - level), 1);
-                ck_assert_int_ge(to.level, kind == ENV_MUTATION_EASIER ? 1 : level);
-                ck_assert_str_ne(to.text, from.text);
-                ck_assert_double_ge(play(env, to.text, 0, seed).reward, 1);
+    const char *const variants[] = {NULL, strcmp(env->name, "webform") == 0 ? "random-secret" : NULL};
+    for (size_t v = 0; v < (variants[1] ? 2 : 1); v++) {
+        for (int32_t level = 1; level <= env->levels; level++) {
+            for (uint64_t seed = 0; seed < 40; seed++) {
+                struct env_task from, to, again;
+                ck_assert_int_eq(env->generate(level, seed, variants[v], &from), ERR_ok);
+                for (int generation = 0; generation < 6; generation++) {
+                    enum env_mutation kind = (enum env_mutation)((seed + (uint64_t)generation) % 3);
+                    ck_assert_int_eq(env->mutate(&from, kind, seed, &to), ERR_ok);
+                    ck_assert_int_eq(env->mutate(&from, kind, seed, &again), ERR_ok);
+                    ck_assert_str_eq(to.text, again.text); /* the same from the same seed */
+                    check_mutant(env, &from, kind, &to, variants[v]);
+                    ck_assert_int_eq(env->mutate(&from, kind, seed + 1000, &again), ERR_ok);
+                    ck_assert_str_ne(to.text, again.text); /* another from another */
+                    from = to;
+                }
             }
         }
     }
@@ -191,6 +211,111 @@ START_TEST(mutants_are_solvable)
     ck_assert_int_eq(env->generate(0, 1, NULL, &task), ERR_invalid);
     ck_assert_int_eq(env->generate(env->levels + 1, 1, NULL, &task), ERR_invalid);
     ck_assert_int_eq(env->generate(1, 1, "none", &task), ERR_invalid);
+}
+END_TEST
+
+/* harder and easier lead from the first ordinary level to the last and back */
+START_TEST(mutation_walks_the_levels)
+{
+    const struct env_class *env = env_of(_i);
+    int32_t last = strcmp(env->name, "webform") == 0 ? 3 : env->levels; /* the secret is a kind of its own */
+    struct env_task task;
+    ck_assert_int_eq(env->generate(1, 5, NULL, &task), ERR_ok);
+    for (int32_t level = 1; level <= last + 1; level++) {
+        ck_assert_int_eq(task.level, level < last ? level : last);
+        ck_assert_int_eq(env->mutate(&task, ENV_MUTATION_HARDER, 1, &task), ERR_ok);
+    }
+    for (int32_t level = last; level >= 0; level--) {
+        ck_assert_int_eq(task.level, level > 1 ? level : 1);
+        ck_assert_int_eq(env->mutate(&task, ENV_MUTATION_EASIER, 2, &task), ERR_ok);
+    }
+    for (int kind = ENV_MUTATION_HARDER; last < env->levels && kind <= ENV_MUTATION_VARIED; kind++) {
+        ck_assert_int_eq(env->generate(env->levels, 5, NULL, &task), ERR_ok);
+        ck_assert_int_eq(env->mutate(&task, (enum env_mutation)kind, 3, &task), ERR_ok);
+        ck_assert_int_eq(task.level, env->levels);
+    }
+}
+END_TEST
+
+/* ---- webform, level 4 ---- */
+
+/* Resets and does what the phrase says; the reward. */
+static double submit_phrase(const char *task, uint64_t episode_seed, const char *phrase)
+{
+    const struct env_class *env = env_find("webform");
+    struct env_obs obs;
+    char action[ENV_ACTION_BYTES];
+    void *state = state_new(env);
+    ck_assert_int_eq(env->reset(state, span_text(task), episode_seed, &obs), ERR_ok);
+    ck_assert_msg(strstr(obs.text, phrase) == NULL, "the page tells: %s", obs.text);
+    (void)snprintf(action, sizeof action, "type 1 %s", phrase);
+    ck_assert_int_eq(env->step(state, span_text(action), &obs), ERR_ok);
+    ck_assert_int_eq(env->step(state, span_text("submit"), &obs), ERR_ok);
+    ck_assert(obs.terminated);
+    free(state);
+    return obs.reward;
+}
+
+/* The phrase that the hint tells, and the shop that the page names. */
+static void read_secret(const char *task, uint64_t episode_seed, char *phrase, char *shop)
+{
+    const struct env_class *env = env_find("webform");
+    struct env_obs obs;
+    char hint[ENV_HINT_BYTES];
+    void *state = state_new(env);
+    ck_assert_int_eq(env->reset(state, span_text(task), episode_seed, &obs), ERR_ok);
+    env->hint(state, hint);
+    free(state);
+    ck_assert(strncmp(hint, "phrase ", 7) == 0);
+    (void)snprintf(phrase, 64, "%.63s", hint + 7);
+    (void)snprintf(shop, 64, "%.*s", (int)strcspn(obs.text, " "), obs.text);
+}
+
+/* A shop has one phrase for all its tasks and episodes: only a hint tells it, and it can be learned. */
+START_TEST(a_shop_keeps_its_phrase)
+{
+    enum { SHOPS = 4, TASKS = 200 };
+    char shops[SHOPS][64], phrases[SHOPS][64], phrase[64], shop[64];
+    size_t count = 0;
+    for (uint64_t seed = 0; seed < TASKS; seed++) {
+        struct env_task task;
+        ck_assert_int_eq(env_find("webform")->generate(4, seed, NULL, &task), ERR_ok);
+        read_secret(task.text, seed, phrase, shop);
+        size_t i = 0;
+        while (i < count && strcmp(shops[i], shop) != 0) i++;
+        if (i == count) {
+            ck_assert_uint_lt(count, SHOPS);
+            (void)snprintf(shops[count], 64, "%s", shop);
+            (void)snprintf(phrases[count++], 64, "%s", phrase);
+        }
+        ck_assert_str_eq(phrases[i], phrase);
+        ck_assert_double_eq(submit_phrase(task.text, seed + 1, phrase), 1);
+        for (size_t k = 0; k < count; k++) {
+            if (k != i) ck_assert_double_eq(submit_phrase(task.text, seed, phrases[k]), 0);
+        }
+    }
+    ck_assert_uint_eq(count, SHOPS);
+}
+END_TEST
+
+/* With random-secret the phrase is the episode's: the same task told another one before, so nothing can be learned of it. */
+START_TEST(a_random_secret_is_of_its_episode)
+{
+    enum { EPISODES = 300 };
+    struct env_task task;
+    char phrase[64], before[64] = "", shop[64];
+    size_t same = 0;
+    ck_assert_int_eq(env_find("webform")->generate(4, 3, "random-secret", &task), ERR_ok);
+    for (uint64_t seed = 0; seed < EPISODES; seed++) {
+        read_secret(task.text, seed, phrase, shop);
+        ck_assert_double_eq(submit_phrase(task.text, seed, phrase), 1);
+        if (strcmp(before, phrase) == 0)
+            same++;
+        else if (before[0])
+            ck_assert_double_eq(submit_phrase(task.text, seed, before), 0);
+        (void)snprintf(before, sizeof before, "%s", phrase);
+    }
+    ck_assert_uint_le(same, 2); /* one in 4,096 */
 }
 END_TEST
 
@@ -292,6 +417,9 @@ int main(void)
     tcase_add_loop_test(tcase, expert_solves_and_repeats, 0, count);
     tcase_add_loop_test(tcase, tasks_are_many, 0, count);
     tcase_add_loop_test(tcase, mutants_are_solvable, 0, count);
+    tcase_add_loop_test(tcase, mutation_walks_the_levels, 0, count);
+    tcase_add_test(tcase, a_shop_keeps_its_phrase);
+    tcase_add_test(tcase, a_random_secret_is_of_its_episode);
     tcase_add_loop_test(tcase, broken_tasks_are_refused, 0, count);
     tcase_add_loop_test(tcase, noise_is_survived, 0, count);
     tcase_add_loop_test(tcase, words_are_sound, 0, count);

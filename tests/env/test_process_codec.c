@@ -18,10 +18,14 @@ START_TEST(requests_are_one_line)
     ck_assert_str_eq(buf_chars(&out),
                      "{\"op\":\"reset\",\"task\":{\"n\":1.5,\"b\":[\"\\n\"]},\"seed\":9007199254740991,\"expert\":false}\n");
     buf_clear(&out);
-    reset = (struct process_reset){span_text("{}"), 7, true, .5, 9};
+    reset = (struct process_reset){.task_text = span_text("{}"), .seed = 7, .expert = true, .noise = .5, .noise_seed = 9};
     ck_assert_int_eq(process_write_reset(&reset, &out), ERR_ok);
     ck_assert_str_eq(buf_chars(&out),
                      "{\"op\":\"reset\",\"task\":{},\"seed\":7,\"expert\":true,\"noise\":0.5,\"noise_seed\":9}\n");
+    buf_clear(&out);
+    reset = (struct process_reset){.task_text = span_text("{}"), .hint = true};
+    ck_assert_int_eq(process_write_reset(&reset, &out), ERR_ok);
+    ck_assert_str_eq(buf_chars(&out), "{\"op\":\"reset\",\"task\":{},\"seed\":0,\"expert\":false,\"hint\":true}\n");
     buf_clear(&out);
     ck_assert_int_eq(process_write_step(span_text("say \"a\\b\"\n\x01"), &out), ERR_ok);
     ck_assert_str_eq(buf_chars(&out), "{\"op\":\"step\",\"action\":\"say \\\"a\\\\b\\\"\\n\\u0001\"}\n");

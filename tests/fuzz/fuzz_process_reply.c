@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     buf_init(&out, 1 << 20);
     if (process_write_step(bytes, &out) == ERR_ok) check_one_line(&out);
     buf_clear(&out);
-    struct process_reset reset = {.task_text = bytes, .expert = true, .noise = .5};
+    struct process_reset reset = {.task_text = bytes, .expert = true, .hint = true, .noise = .5};
     if (process_write_reset(&reset, &out) == ERR_ok) check_one_line(&out);
     return 0;
 }

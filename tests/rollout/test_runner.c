@@ -27,7 +27,12 @@ static void teardown(void)
 
 static struct runner_config config_of(uint32_t steps, uint32_t tokens, bool expert)
 {
-    return (struct runner_config){tokenizer, NULL, steps, tokens, CONTEXT, 1.0f, expert};
+    return (struct runner_config){.tokenizer = tokenizer,
+                                  .max_steps = steps,
+                                  .max_new_tokens = tokens,
+                                  .max_context = CONTEXT,
+                                  .temperature = 1.0f,
+                                  .shown = expert};
 }
 
 /* the engine says this text, token by token, each surely */
@@ -180,6 +185,87 @@ START_TEST(an_expert_shows)
 }
 END_TEST
 
+/* a context per turn: what the engine is fed, turn by turn, and what the windows say of it */
+static void assert_context(const char *wanted, uint32_t fed)
+{
+    const int32_t *context = NULL;
+    AUTO(buf) text = {0};
+    ck_assert_int_eq(runner.state, RUNNER_FEED);
+    ck_assert_uint_eq(runner.fed, fed);
+    uint32_t n = runner_context(&runner, &context);
+    ck_assert_int_eq(tokenizer_decode(tokenizer, context, n, &text), ERR_ok);
+    ck_assert_str_eq(buf_chars(&text), wanted);
+}
+
+START_TEST(a_turn_sees_its_history)
+{
+    struct runner_config config = config_of(9, 8, false);
+    config.step = true;
+    config.history = 2;
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, span_text("h")), ERR_ok);
+    see("aa", 0, false);
+    assert_context("h\naa\n>", 0);
+    say("A\n", 3);
+    see("bb", 0, false);
+    assert_context("h\naa\n>A\nbb\n>", 7); /* all but the newline that was drawn last is in the cache */
+    say("B\n", 3);
+    see("cc", 0, false);
+    assert_context("h\naa\n>A\nbb\n>B\ncc\n>", 13);
+    say("C\n", 4);
+    see("dd", 0, false);
+    assert_context("h\nbb\n>B\ncc\n>C\ndd\n>", 0); /* the window has moved */
+    say("D\n", 4);
+    see("end", 1, true);
+    assert_text("h\naa\n>A\nbb\n>B\ncc\n>C\ndd\n>D\nend");
+    const uint32_t windows[5] = {2, 2, 2, 8, 26};
+    for (size_t t = 0; t < 5; t++) ck_assert_uint_eq(runner.window[t], windows[t]);
+    ck_assert_uint_eq(runner.begin[4], 26);
+}
+END_TEST
+
+/* history that leaves no room for an action stays out, the episode goes on past max_context, and a turn that alone does not
+ * fit ends it */
+START_TEST(a_history_gives_way)
+{
+    struct runner_config config = config_of(9, 8, false);
+    char wide[27];
+    memset(wide, 'w', sizeof wide);
+    wide[sizeof wide - 1] = 0;
+    config.step = true;
+    config.history = 9;
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, (struct span){0}), ERR_ok);
+    for (int turn = 0; turn < 4; turn++) {
+        see(wide, 0, false); /* 26, and 2, and 2 of the action: two of them and room for 8 are more than 64 */
+        const int32_t *context = NULL;
+        ck_assert_uint_eq(runner_context(&runner, &context), 28);
+        ck_assert_uint_eq(runner.fed, 0);
+        say("A\n", 0);
+        ck_assert_int_eq(runner.state, RUNNER_ACT);
+    }
+    ck_assert_uint_gt(runner.count, CONTEXT);
+    uint32_t before = runner.count;
+    see("this one is much longer than the whole context of sixty-four tokens", 0, false);
+    ck_assert_int_eq(runner.outcome, OUTCOME_truncated);
+    ck_assert_uint_eq(runner.count, before);
+}
+END_TEST
+
+/* the same windows where the actions are shown */
+START_TEST(a_shown_episode_has_windows)
+{
+    struct runner_config config = config_of(9, 8, true);
+    config.step = true;
+    config.history = 1;
+    ck_assert_int_eq(runner_begin(&runner, &config, 1, (struct span){0}), ERR_ok);
+    for (int turn = 0; turn < 3; turn++)
+        ck_assert_int_eq(runner_observe(&runner, span_text("aa"), 0, false, span_text("go")), ERR_ok);
+    ck_assert_int_eq(runner.state, RUNNER_ACT);
+    ck_assert_uint_eq(runner.begin[2], 14);
+    ck_assert_uint_eq(runner.window[2], 7);
+    ck_assert_uint_eq(runner.context_count, 14);
+}
+END_TEST
+
 /* same seed, same logits: the same tokens; a refeed changes nothing but what the engine must see again */
 START_TEST(a_seed_repeats)
 {
@@ -239,7 +325,13 @@ static void close_pretrained(struct pretrained *p)
 
 static void begin_pretrained(struct pretrained *p, const char *hint, bool expert)
 {
-    const struct runner_config config = {p->tokenizer, p->chat, 9, 16, 512, 1.0f, expert};
+    const struct runner_config config = {.tokenizer = p->tokenizer,
+                                         .chat = p->chat,
+                                         .max_steps = 9,
+                                         .max_new_tokens = 16,
+                                         .max_context = 512,
+                                         .temperature = 1.0f,
+                                         .shown = expert};
     ck_assert_int_eq(runner_begin(&p->runner, &config, 1, span_text(hint)), ERR_ok);
 }
 
@@ -329,6 +421,35 @@ START_TEST(a_hint_comes_before_all)
 }
 END_TEST
 
+/* a context per turn is a conversation of its own: the prefix, then whole messages, whatever turn it begins with */
+START_TEST(a_context_begins_with_a_message)
+{
+    struct pretrained p = open_pretrained("llama3", true);
+    begin_pretrained(&p, "be brief", false);
+    p.runner.config.step = true;
+    p.runner.config.history = 1;
+    show_text(&p, "one", 0, false, "");
+    answer(&p, "a", p.close);
+    show_text(&p, "two", 0, false, "");
+    answer(&p, "b\n", -1); /* its turn is closed by the template */
+    show_text(&p, "three", 0, false, "");
+    const int32_t *context = NULL;
+    uint32_t n = runner_context(&p.runner, &context);
+    AUTO(buf) text = {0};
+    ck_assert_int_eq(tokenizer_decode(p.tokenizer, context, n, &text), ERR_ok);
+    ck_assert_str_eq(
+        buf_chars(&text),
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nbe brief<|eot_id|><|begin_of_text|>"
+        "<|start_header_id|>user<|end_header_id|>\n\ntwo<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+        "b\n<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nthree<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    ck_assert_uint_eq(p.runner.fed, 0);
+    ck_assert_uint_eq(p.runner.prefix, p.runner.hint + 1);
+    close_pretrained(&p);
+}
+END_TEST
+
 /* a demonstration in a chat ends its turns as the model should */
 START_TEST(experts_close_their_turns)
 {
@@ -373,8 +494,12 @@ int main(void)
     tcase_add_test(tcase, a_full_context_truncates);
     tcase_add_test(tcase, an_expert_shows);
     tcase_add_test(tcase, a_seed_repeats);
+    tcase_add_test(tcase, a_turn_sees_its_history);
+    tcase_add_test(tcase, a_history_gives_way);
+    tcase_add_test(tcase, a_shown_episode_has_windows);
     tcase_add_test(tcase, chats_are_whole_conversations);
     tcase_add_loop_test(tcase, a_hint_comes_before_all, 0, 4);
+    tcase_add_test(tcase, a_context_begins_with_a_message);
     tcase_add_test(tcase, experts_close_their_turns);
     tcase_add_test(tcase, actions_are_text);
     suite_add_tcase(suite, tcase);

@@ -253,6 +253,7 @@ int main(void)
 {
     Suite *suite = suite_create("sequence");
     TCase *tcase = tcase_create("sequence");
+    tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, what_is_encoded_decodes_to_the_same);
     tcase_add_test(tcase, broken_bytes_are_refused_or_sound);
     tcase_add_test(tcase, bounds_are_kept);

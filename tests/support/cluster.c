@@ -5,10 +5,12 @@
 #include <check.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define START_MS 60000
@@ -23,12 +25,8 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
     return remove(path);
 }
 
-static err_t start(struct cluster *c)
+static err_t run(struct cluster *c)
 {
-    /* the server's user must be able to enter */
-    if (chmod(c->state_dir, 0711) != 0 || mkdir(c->run_dir, 0711) != 0) return err_set(ERR_io, "%s", c->run_dir);
-    TRY(postgres_init(&c->postgres, c->state_dir, c->run_dir));
-    TRY(postgres_create(&c->postgres, false));
     char log[CLUSTER_TEXT_BYTES + 16];
     (void)snprintf(log, sizeof log, "%s/postgres.log", c->state_dir);
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -36,6 +34,15 @@ static err_t start(struct cluster *c)
     err_t err = postgres_start(&c->postgres, fd, START_MS, &c->pid);
     (void)close(fd);
     return err;
+}
+
+static err_t start(struct cluster *c)
+{
+    /* the server's user must be able to enter */
+    if (chmod(c->state_dir, 0711) != 0 || mkdir(c->run_dir, 0711) != 0) return err_set(ERR_io, "%s", c->run_dir);
+    TRY(postgres_init(&c->postgres, c->state_dir, c->run_dir));
+    TRY(postgres_create(&c->postgres, false));
+    return run(c);
 }
 
 /* In memory where there is room: a busy disk would be most of what a test takes. */
@@ -67,6 +74,20 @@ void cluster_stop(struct cluster *cluster)
     err_t err = postgres_stop(&cluster->pid, STOP_MS);
     if (err != ERR_ok) (void)fprintf(stderr, "stopping PostgreSQL: %s\n", err_text());
     (void)nftw(cluster->state_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
+void cluster_kill(struct cluster *cluster)
+{
+    int status = 0;
+    ck_assert_int_eq(kill(cluster->pid, SIGKILL), 0); /* its sessions notice, and end */
+    ck_assert_int_eq(waitpid(cluster->pid, &status, 0), cluster->pid);
+    cluster->pid = 0;
+}
+
+void cluster_again(struct cluster *cluster)
+{
+    err_t err = run(cluster);
+    ck_assert_msg(err == ERR_ok, "starting PostgreSQL again: %s", err_text());
 }
 
 void cluster_conninfo(const struct cluster *cluster, const char *name, const char *role, char *ret, size_t size)

@@ -20,7 +20,9 @@ struct cluster {
 
 /* Exits with a message when it cannot: there is nothing to test then. */
 void cluster_start(struct cluster *cluster);
-void cluster_stop(struct cluster *cluster); /* also removes the folder */
+void cluster_stop(struct cluster *cluster);  /* also removes the folder */
+void cluster_kill(struct cluster *cluster);  /* -9, the server with all its sessions */
+void cluster_again(struct cluster *cluster); /* starts it again after that */
 
 /* Makes an empty database of this name, owned by pal, and fails the test when it cannot. */
 void cluster_database(const struct cluster *cluster, const char *name);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,6 +63,26 @@ int64_t ledger_ask(const char *sql, int64_t argument)
     err_t err = store_run_one(stage.ledger, &args, &rows, "an answer");
     ck_assert_msg(err == ERR_ok, "%s: %s", sql, err_text());
     return store_get_int(&rows, 0, 0);
+}
+
+static int64_t broken_of(const char *invariant)
+{
+    struct store_verdict verdict;
+    size_t i = 0;
+    while (i < store_verify_count() && strcmp(store_verify_at(i)->name, invariant) != 0) i++;
+    ck_assert_msg(i < store_verify_count(), "there is no invariant %s", invariant);
+    ck_assert_msg(store_verify(stage.ledger, i, stage.job, &verdict) == ERR_ok, "%s: %s", invariant, err_text());
+    return verdict.broken;
+}
+
+void ledger_notices(const char *invariant, const char *sql)
+{
+    ck_assert_int_eq(broken_of(invariant), 0);
+    ck_assert_int_eq(store_simple(stage.ledger, "BEGIN", STORE_STATEMENT_MS, NULL), ERR_ok);
+    err_t err = store_simple(stage.ledger, sql, STORE_STATEMENT_MS, NULL);
+    ck_assert_msg(err == ERR_ok, "%s: %s", sql, err_text());
+    ck_assert_msg(broken_of(invariant) > 0, "%s does not notice: %s", invariant, sql);
+    store_rollback(stage.ledger);
 }
 
 void ledger_verify(int64_t job)
@@ -141,10 +162,14 @@ static void on_tick(uv_timer_t *timer)
 
 static void manager_make(struct manager *manager, const char *name)
 {
-    (void)snprintf(manager->state_dir, sizeof manager->state_dir, "%.100s/%s-%d", stage.cluster->state_dir, name,
-                   (int)getpid());
+    (void)snprintf(manager->state_dir, sizeof manager->state_dir, "%.100s/%s-%s", stage.cluster->state_dir, name, stage.name);
     ck_assert_int_eq(rundir_make(manager->state_dir), ERR_ok);
     manager_start(manager);
+}
+
+static void conninfo_of(char *ret, size_t size)
+{
+    cluster_conninfo(stage.cluster, stage.name, "pal", ret, size);
 }
 
 struct manager *manager_join(const char *name)
@@ -152,18 +177,43 @@ struct manager *manager_join(const char *name)
     size_t i = 0;
     while (i < STAGE_MANAGERS && stage.managers[i].state_dir[0]) i++;
     ck_assert_uint_lt(i, STAGE_MANAGERS);
+    char conninfo[CLUSTER_TEXT_BYTES];
+    conninfo_of(conninfo, sizeof conninfo);
+    ck_assert_int_eq(setenv("PAL_DATABASE_URL", conninfo, 1), 0);
     manager_make(&stage.managers[i], name);
     return &stage.managers[i];
+}
+
+void stage_recluster(void)
+{
+    char conninfo[CLUSTER_TEXT_BYTES];
+    store_close(&stage.ledger);
+    cluster_again(stage.cluster);
+    conninfo_of(conninfo, sizeof conninfo);
+    err_t err = store_open(&stage.ledger, conninfo);
+    ck_assert_msg(err == ERR_ok, "%s", err_text());
+}
+
+void stage_behind_proxy(void)
+{
+    char door[STAGE_TEXT], conninfo[STAGE_TEXT + 64];
+    (void)snprintf(door, sizeof door, "%.100s/door-%s", stage.cluster->state_dir, stage.name);
+    ck_assert_int_eq(mkdir(door, 0700), 0);
+    proxy_open(&stage.proxy, &stage.loop, door, stage.cluster->postgres.sockets);
+    stage.proxied = true;
+    (void)snprintf(conninfo, sizeof conninfo, "host=%s port=%d dbname=%s user=pal", door, STORE_PORT, stage.name);
+    ck_assert_int_eq(setenv("PAL_DATABASE_URL", conninfo, 1), 0);
+    stage_restart();
 }
 
 /* A fresh ledger in the cluster and a data manager on it. */
 static void open_stage(void)
 {
-    char database[64], conninfo[CLUSTER_TEXT_BYTES];
-    (void)snprintf(database, sizeof database, "data_%d", (int)getpid());
-    stage.ledger = cluster_ledger(stage.cluster, database, PAL_SOURCE_DIR "/migrations");
-    cluster_conninfo(stage.cluster, database, "pal", conninfo, sizeof conninfo);
-    ck_assert_int_eq(setenv("PAL_DATABASE_URL", conninfo, 1), 0);
+    static int number; /* with CK_FORK=no the tests share a process */
+    stage = (struct stage){.cluster = &cluster};
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)snprintf(stage.name, sizeof stage.name, "data_%d_%d", (int)getpid(), number++);
+    stage.ledger = cluster_ledger(stage.cluster, stage.name, PAL_SOURCE_DIR "/migrations");
     ck_assert_int_eq(uv_loop_init(&stage.loop), 0);
     ck_assert_int_eq(uv_timer_init(&stage.loop, &stage.tick), 0);
     ck_assert_int_eq(uv_timer_init(&stage.loop, &stage.beat), 0);
@@ -186,11 +236,15 @@ static void close_stage(void)
         ck_assert_msg(code == 0, "pal-data ended with code %d", code);
     }
     for (size_t i = 0; i < stage.peer_count; i++) bus_free(&stage.peers[i]->bus);
+    if (stage.proxied) proxy_close(&stage.proxy);
     uv_close((uv_handle_t *)&stage.tick, NULL);
     uv_close((uv_handle_t *)&stage.beat, NULL);
     (void)uv_run(&stage.loop, UV_RUN_DEFAULT);
     ck_assert_int_eq(uv_loop_close(&stage.loop), 0);
-    for (size_t i = 0; i < stage.peer_count; i++) free(stage.peers[i]);
+    for (size_t i = 0; i < stage.peer_count; i++) {
+        buf_fini(&stage.peers[i]->said);
+        free(stage.peers[i]);
+    }
     store_close(&stage.ledger);
 }
 
@@ -205,8 +259,12 @@ int stage_main(const char *name, const TTest *const *tests, size_t count)
     Suite *suite = suite_create(name);
     TCase *tcase = tcase_create(name);
     tcase_add_checked_fixture(tcase, open_stage, close_stage);
-    tcase_set_timeout(tcase, 60);
-    for (size_t i = 0; i < count; i++) tcase_add_test(tcase, tests[i]);
+    tcase_set_timeout(tcase, 150);
+    for (size_t i = 0; i < count; i++) {
+        int before = 0;
+        for (size_t k = 0; k < i; k++) before += tests[k] == tests[i];
+        tcase_add_loop_test(tcase, tests[i], before, before + 1);
+    }
     suite_add_tcase(suite, tcase);
     cluster_start(stage.cluster);
     SRunner *runner = srunner_create(suite);

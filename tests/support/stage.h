@@ -13,13 +13,14 @@
 #include "services/common/bus/bus.h"
 #include "services/common/store/store_internal.h"
 #include "tests/support/cluster.h"
+#include "tests/support/proxy.h"
 
 #include <check.h>
 
-#define STAGE_WAIT_MS  15000
+#define STAGE_WAIT_MS  40000 /* on a busy machine */
 #define STAGE_PEERS    8
 #define STAGE_LEASES   512
-#define STAGE_BATCHES  32
+#define STAGE_BATCHES  128
 #define STAGE_MEMBERS  64
 #define STAGE_TEXT     512
 #define STAGE_MANAGERS 2
@@ -63,9 +64,20 @@ struct peer {
     uint64_t pid; /* as told in hello: no process of ours */
     char identity[BUS_PEER_BYTES];
     struct bus *bus;
-    bool mute; /* no beats, no hello */
+    bool mute;       /* no beats, no hello */
+    struct buf said; /* every frame, each behind its size; but for beats */
     uint64_t free_slots;
-    scorer scorer; /* worker: NULL fits any score: C falls with the task's id, V is a half, perplexity 1.5 */
+    scorer scorer;        /* worker: NULL fits any score: C falls with the task's id, V is a half, perplexity 1.5 */
+    size_t payload_bytes; /* of each end; 0: a few */
+    /* a trainer's outbox: sent again after hello_again until it is acknowledged */
+    struct {
+        bool open;
+        int64_t lineage, update, version;
+        const char *outcome;
+        const struct wire_counter *figures;
+        size_t figure_count;
+    } done, saved;
+    int64_t published, published_orm; /* -1: none */
     /* heard */
     uint64_t epoch, hellos_again;
     uint64_t job; /* assigned */
@@ -88,6 +100,8 @@ struct peer {
     uint64_t answers, answer_job;
     bool answer_created;
     char answer_error[64];
+    uint64_t statuses;
+    bool ready; /* the last one said that the ledger can be written */
 };
 
 struct manager {
@@ -97,6 +111,7 @@ struct manager {
 
 struct stage {
     struct cluster *cluster; /* one for the program */
+    char name[32];           /* of the database */
     uv_loop_t loop;
     uv_timer_t tick, beat;
     struct store *ledger;
@@ -104,11 +119,15 @@ struct stage {
     struct peer *peers[STAGE_PEERS];
     size_t peer_count;
     int64_t job; /* $1 of queries */
+    bool twice;  /* every message is sent twice */
+    struct proxy proxy;
+    bool proxied;
 };
 
 extern struct stage stage;
 
-/* main of a test program: a cluster, the tests, each on a stage of its own. */
+/* main of a test program: a cluster, the tests, each on a stage of its own. A test that is listed several times finds in _i
+ * which time it is, from 0. A program that kills its server wants CK_FORK=no. */
 int stage_main(const char *name, const TTest *const *tests, size_t count);
 /* Turns the loop once; past `end` (uv_hrtime) the test fails. */
 void stage_step(uint64_t end, const char *what, const char *file, int line);
@@ -121,15 +140,19 @@ void stage_step(uint64_t end, const char *what, const char *file, int line);
 /* The one bigint that a query gives; $1 is the job on stage, $2 the argument. */
 int64_t ledger_ask(const char *sql, int64_t argument);
 void ledger_verify(int64_t job);
+/* The named invariant holds for the job on stage, and is broken by this statement (which is rolled back). */
+void ledger_notices(const char *invariant, const char *sql);
 bool ledger_state_is(int64_t job, const char *state);
 int64_t ledger_digest(void); /* of the job's episodes: changes when any of them does */
 
 /* ---- the process ---- */
 
-/* Another data manager on the same ledger, with a folder of its own. */
+/* Another data manager on the same ledger, with a folder of its own; never through the proxy. */
 struct manager *manager_join(const char *name);
 void manager_kill(struct manager *manager); /* -9 */
 int manager_ended(struct manager *manager); /* the exit code of a process that ended by itself, -1 while it runs */
+void stage_recluster(void);                 /* PostgreSQL starts again after cluster_kill */
+void stage_behind_proxy(void);              /* the same, and it reaches its ledger through stage.proxy from now on */
 void stage_restart(void);                   /* kill -9 and a new process; peers learn of it by their beats */
 
 /* ---- peers ---- */
@@ -138,6 +161,7 @@ struct peer *stage_join(const char *service);
 /* `as`: the identity and process to be again, on another manager; NULL for a new one. */
 struct peer *peer_join(const struct manager *manager, const char *service, const struct peer *as);
 void peer_send(struct peer *peer, enum wire_id id, const void *message);
+void peer_replay(struct peer *peer); /* says all that it said so far again, in the same order */
 void peer_hello(struct peer *peer);
 void peer_beat(struct peer *peer);
 
@@ -172,19 +196,23 @@ void trainer_apply(struct peer *trainer, int64_t update);
 void trainer_publish(struct peer *trainer, int64_t version);
 void trainer_publish_orm(struct peer *trainer, int64_t version); /* an outcome reward model */
 void trainer_commit(struct peer *trainer, int64_t version);
+void trainer_resend(struct peer *trainer); /* what its outbox holds, the version it published, the batch it waits for */
 void batch_same(const struct batch *a, const struct batch *b); /* or the test fails */
 
 /* ---- jobs ---- */
 
 struct stage_job {
-    int tasks, group_size, groups, updates, staleness, evaluated;
+    int tasks, group_size, groups, updates, staleness, evaluated, every;
+    const char *key;     /* of idempotency, or NULL */
     const char *trainer; /* further keys of /trainer, each after a comma */
     const char *more;    /* further keys of the job, likewise */
 };
 
 extern const struct stage_job STAGE_SMALL; /* two groups of four, two updates, on policy */
 
+/* Sends it again while the ledger is away; without a key that may make two jobs. */
 int64_t stage_submit(struct peer *gateway, const struct stage_job *job, const char *key);
+bool stage_ready(struct peer *gateway); /* asks */
 void stage_command(struct peer *gateway, int64_t job, const char *word, const char *want_error);
 /* Submits the job and brings it to its first version: nothing is played before. */
 void stage_begin(struct peer *gateway, struct peer *trainer, struct peer *worker, const struct stage_job *job);

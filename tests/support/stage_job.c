@@ -16,16 +16,29 @@ int64_t stage_submit(struct peer *gateway, const struct stage_job *job, const ch
                    " \"policy\": {\"init\": {\"preset\": \"tiny-0.1m\"}, \"warmstart\": null},"
                    " \"rollout\": {\"group_size\": %d},"
                    " \"trainer\": {\"groups_per_update\": %d, \"updates\": %d, \"max_staleness\": %d%s},"
-                   " \"evaluation\": {\"every\": 0, \"episodes\": %d}%s}",
+                   " \"evaluation\": {\"every\": %d, \"episodes\": %d}%s}",
                    job->tasks, job->group_size, job->groups, job->updates, job->staleness, job->trainer ? job->trainer : "",
-                   job->evaluated, job->more ? job->more : "");
+                   job->every, job->evaluated, job->more ? job->more : "");
     const struct wire_job_submit message = {
         .request = ++requests, .remaining_ms = 10000, .idempotency_key = span_text(key), .spec = span_text(spec)};
     uint64_t before = gateway->answers;
-    peer_send(gateway, WIRE_job_submit, &message);
-    WAIT_FOR(gateway->answers > before);
+    do {
+        uint64_t again = gateway->hellos_again;
+        before = gateway->answers;
+        peer_send(gateway, WIRE_job_submit, &message);
+        WAIT_FOR(gateway->answers > before || gateway->hellos_again > again);
+    } while (gateway->answers == before || strcmp(gateway->answer_error, "unavailable") == 0);
     ck_assert_str_eq(gateway->answer_error, "");
     return (int64_t)gateway->answer_job;
+}
+
+bool stage_ready(struct peer *gateway)
+{
+    const struct wire_status_request request = {.request = 3, .remaining_ms = 10000};
+    uint64_t before = gateway->statuses;
+    peer_send(gateway, WIRE_status_request, &request);
+    WAIT_FOR(gateway->statuses > before);
+    return gateway->ready;
 }
 
 void stage_command(struct peer *gateway, int64_t job, const char *word, const char *want_error)
@@ -64,18 +77,30 @@ const struct batch *trainer_fetch(struct peer *trainer, int64_t update)
     return batch;
 }
 
+static void send_done(struct peer *trainer)
+{
+    const struct wire_update_done done = {.job = trainer->job,
+                                          .lineage = trainer->done.lineage,
+                                          .update = trainer->done.update,
+                                          .outcome = span_text(trainer->done.outcome),
+                                          .version = trainer->done.version,
+                                          .digest = span_text(STAGE_DIGEST),
+                                          .metrics = trainer->done.figures,
+                                          .metrics_count = trainer->done.figure_count};
+    peer_send(trainer, WIRE_update_done, &done);
+}
+
 static void say_done(struct peer *trainer, int64_t update, int64_t lineage, const char *outcome, int64_t version,
                      const struct wire_counter *figures, size_t count)
 {
-    const struct wire_update_done done = {.job = trainer->job,
-                                          .lineage = lineage,
-                                          .update = update,
-                                          .outcome = span_text(outcome),
-                                          .version = version,
-                                          .digest = span_text(STAGE_DIGEST),
-                                          .metrics = figures,
-                                          .metrics_count = count};
-    peer_send(trainer, WIRE_update_done, &done);
+    trainer->done.open = true;
+    trainer->done.lineage = lineage;
+    trainer->done.update = update;
+    trainer->done.version = version;
+    trainer->done.outcome = outcome;
+    trainer->done.figures = figures;
+    trainer->done.figure_count = count;
+    send_done(trainer);
 }
 
 static const struct wire_counter LOSS = {{(const uint8_t *)"loss", 4}, 0.5};
@@ -98,7 +123,7 @@ void trainer_apply(struct peer *trainer, int64_t update)
     trainer_tell(trainer, update, "applied", &LOSS, 1);
 }
 
-static void publish(struct peer *trainer, int64_t version, const char *role)
+static void send_published(struct peer *trainer, int64_t version, const char *role)
 {
     const struct wire_policy_published published = {.job = trainer->job,
                                                     .lineage = trainer->lineage,
@@ -106,38 +131,60 @@ static void publish(struct peer *trainer, int64_t version, const char *role)
                                                     .digest = span_text(STAGE_DIGEST),
                                                     .where = span_text("/dev/null"),
                                                     .role = span_text(role)};
-    uint64_t before = trainer->policy_acks;
     peer_send(trainer, WIRE_policy_published, &published);
-    WAIT_FOR(trainer->policy_acks > before);
 }
 
 void trainer_publish(struct peer *trainer, int64_t version)
 {
-    publish(trainer, version, "");
+    uint64_t before = trainer->policy_acks;
+    trainer->published = version;
+    send_published(trainer, version, "");
+    WAIT_FOR(trainer->policy_acks > before);
 }
 
 void trainer_publish_orm(struct peer *trainer, int64_t version)
 {
-    publish(trainer, version, "orm");
+    uint64_t before = trainer->policy_acks;
+    trainer->published_orm = version;
+    send_published(trainer, version, "orm");
+    WAIT_FOR(trainer->policy_acks > before);
 }
 
-void trainer_commit(struct peer *trainer, int64_t version)
+static void send_saved(struct peer *trainer)
 {
     const struct wire_checkpoint_committed checkpoint = {.job = trainer->job,
-                                                         .lineage = trainer->lineage,
-                                                         .version = version,
-                                                         .update = version,
+                                                         .lineage = trainer->saved.lineage,
+                                                         .version = trainer->saved.version,
+                                                         .update = trainer->saved.update,
                                                          .path = span_text("/tmp/nowhere.ckpt"),
                                                          .sha256 = span_text(STAGE_DIGEST),
                                                          .size = 100,
                                                          .digest = span_text(STAGE_DIGEST)};
     peer_send(trainer, WIRE_checkpoint_committed, &checkpoint);
+}
+
+void trainer_commit(struct peer *trainer, int64_t version)
+{
+    trainer->committed_ack = -1;
+    trainer->saved.open = true;
+    trainer->saved.lineage = trainer->lineage;
+    trainer->saved.update = trainer->saved.version = version;
+    send_saved(trainer);
     WAIT_FOR(trainer->committed_ack == version);
+}
+
+void trainer_resend(struct peer *trainer)
+{
+    if (trainer->published >= 0) send_published(trainer, trainer->published, "");
+    if (trainer->published_orm >= 0) send_published(trainer, trainer->published_orm, "orm");
+    if (trainer->done.open) send_done(trainer);
+    if (trainer->saved.open) send_saved(trainer);
+    if (trainer->asked >= 0) trainer_ask(trainer, trainer->asked);
 }
 
 void stage_begin(struct peer *gateway, struct peer *trainer, struct peer *worker, const struct stage_job *job)
 {
-    stage.job = stage_submit(gateway, job, "");
+    stage.job = stage_submit(gateway, job, job->key ? job->key : "");
     WAIT_FOR(trainer->job == (uint64_t)stage.job && worker->job == (uint64_t)stage.job);
     const struct batch *start = trainer_fetch(trainer, 0);
     ck_assert_str_eq(start->kind, "warmstart");

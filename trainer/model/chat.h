@@ -21,8 +21,13 @@ int32_t chat_close(const struct chat *chat); /* the token that ends an answer */
 /* A hint as a message of the system, before everything else (opening included): an episode without it is the same without
  * these ids. As chat_turn otherwise. */
 err_t chat_hint(const struct chat *chat, struct span hint, int32_t *ids, size_t capacity, size_t *ret_count) MUST_USE;
-/* The ids that bring the model from what it has seen (last: its last token, -1 at the beginning) to the point where it
- * answers the observation. Writes at most capacity ids; ERR_too_large when they do not fit. */
+/* The ids that bring the model from what it has seen (last: its last token, -1 at the beginning) to where a message of the
+ * user may begin: what every conversation begins with, or the end of an answer. As chat_turn otherwise. */
+err_t chat_between(const struct chat *chat, int32_t last, int32_t *ids, size_t capacity, size_t *ret_count) MUST_USE;
+/* The observation as a message of the user, to the point where the model answers it. */
+err_t chat_message(const struct chat *chat, struct span observation, int32_t *ids, size_t capacity,
+                   size_t *ret_count) MUST_USE;
+/* Both. Writes at most capacity ids; ERR_too_large when they do not fit. */
 err_t chat_turn(const struct chat *chat, int32_t last, struct span observation, int32_t *ids, size_t capacity,
                 size_t *ret_count) MUST_USE;
 

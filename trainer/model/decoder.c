@@ -38,7 +38,7 @@ static size_t place_arrays(const struct decoder *d, struct decoder_work *w)
         {&w->att, DECODER_ROWS * A},
         {&w->gu, DECODER_ROWS * 2 * F},
         {&w->act, DECODER_ROWS * F},
-        {&w->logits, DECODER_ROWS * (size_t)DECODER_IDS},
+        {&w->logits, DECODER_ROWS * d->head_ids},
         {&w->scores, (size_t)(c->heads / c->kv_heads) * d->context},
     };
     size_t at = 0;
@@ -74,6 +74,7 @@ static struct decoder decoder_of(const struct model_config *config, const struct
         .slots = options->slots,
         .max_context = options->max_context,
         .half_cache = options->half_cache,
+        .head_ids = ROUND_UP((size_t)config->vocab) < DECODER_IDS ? ROUND_UP((size_t)config->vocab) : DECODER_IDS,
         .context = ((size_t)options->max_context + KV_PANEL - 1) / KV_PANEL * KV_PANEL,
     };
 }

@@ -28,7 +28,7 @@ struct packed_layout {
 struct decoder_work {
     float *block;                        /* the arrays below */
     float *x, *n, *qkv, *att, *gu, *act; /* [DECODER_ROWS, ...] */
-    float *logits;                       /* [DECODER_ROWS, DECODER_IDS] */
+    float *logits;                       /* [DECODER_ROWS, head_ids] */
     float *scores;                       /* [G, context] */
     size_t rows;                         /* filled */
     size_t wanted;                       /* of those, rows whose logits are asked for */
@@ -51,6 +51,7 @@ struct decoder {
     size_t context; /* rounded up to KV_PANEL */
     uint64_t steps;
     bool half_cache;
+    size_t head_ids;   /* whose logits are computed together, at most DECODER_IDS */
     uint8_t *cache;    /* [slots, layers, kv_heads, keys | values] */
     float *rope;       /* [max_context, head_dim] */
     uint32_t *used;    /* [slots] positions in the cache */

@@ -91,13 +91,13 @@ static void head_forward(const struct pass *p)
 {
     struct decoder_work *w = p->w;
     float rstd[DECODER_ROWS];
-    size_t V = (size_t)p->d->config.vocab;
+    size_t V = (size_t)p->d->config.vocab, most = p->d->head_ids;
     p->k->rmsnorm_forward(w->n, rstd, w->x, weight(p, TENSOR_norm, 0), w->wanted, p->D, p->eps);
-    for (size_t from = 0; from < V; from += DECODER_IDS) {
-        size_t ids = V - from < DECODER_IDS ? V - from : DECODER_IDS;
-        const struct gemm g = {GEMM_nt, w->wanted, V, p->D, w->n, p->D, NULL, 0, w->logits, DECODER_IDS, NULL};
+    for (size_t from = 0; from < V; from += most) {
+        size_t ids = V - from < most ? V - from : most;
+        const struct gemm g = {GEMM_nt, w->wanted, V, p->D, w->n, p->D, NULL, 0, w->logits, most, NULL};
         p->k->gemm_prepacked(&g, p->packed + p->d->packing.head, from, ids);
-        for (size_t r = 0; r < w->wanted; r++) memcpy(w->to[r] + from, w->logits + r * DECODER_IDS, ids * sizeof(float));
+        for (size_t r = 0; r < w->wanted; r++) memcpy(w->to[r] + from, w->logits + r * most, ids * sizeof(float));
     }
 }
 

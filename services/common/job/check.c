@@ -97,6 +97,28 @@ static void check_trainer(struct job_reader *reader, const struct job_spec *spec
                     (long long)t->tokens_per_microbatch, (long long)spec->rollout.max_context);
 }
 
+/* What draws groups in the order in which others close, which is not the same twice. */
+static void check_coupled(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct {
+        bool asked;
+        const char *pointer, *instead;
+    } rows[] = {
+        {spec->trainer.late == JOB_LATE_DROP, "/trainer/late", "\"wait\""},
+        {spec->curation.refill, "/curation/refill", "false"},
+        {spec->curriculum.kind != JOB_CURRICULUM_UNIFORM, "/curriculum/kind", "\"uniform\""},
+        {spec->dart.on, "/curation/dart", "null"},
+        {spec->guide.on, "/curation/guide", "null"},
+        {spec->webrl.on, "/curation/webrl", "null"},
+    };
+    for (size_t i = 0; spec->trainer.coupled && i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].asked)
+            job_problem(reader, rows[i].pointer,
+                        "must be %s with trainer.coupled: what it draws depends on which group closes first",
+                        rows[i].instead);
+    }
+}
+
 static void check_shares(struct job_reader *reader, const struct job_spec *spec)
 {
     double weights = 0, demonstrate = 0;
@@ -130,10 +152,8 @@ static void check_missing(struct job_reader *reader, const struct job_spec *spec
         bool asked;
         const char *pointer;
     } rows[] = {
-        {spec->dart.on, "/curation/dart"},
         {spec->curriculum.kind == JOB_CURRICULUM_SUCCESS_BAND, "/curriculum/kind"},
         {spec->curriculum.kind == JOB_CURRICULUM_ADCL, "/curriculum/kind"},
-        {spec->rollout.context == JOB_CONTEXT_STEP, "/rollout/context"},
         {spec->trainer.loss == JOB_LOSS_PPO, "/trainer/loss"},
         {spec->trainer.loss == JOB_LOSS_WEBRL, "/trainer/loss"},
         {spec->trainer.aggregation == JOB_AGGREGATION_STEP_MEAN, "/trainer/aggregation"},
@@ -148,6 +168,7 @@ void job_check(struct job_reader *reader, const struct job_spec *spec)
     for (size_t i = 0; i < spec->environment_count; i++) check_environment(reader, &spec->environments[i], i);
     check_init(reader, spec);
     check_trainer(reader, spec);
+    check_coupled(reader, spec);
     check_shares(reader, spec);
     check_evaluation(reader, spec);
     check_missing(reader, spec);

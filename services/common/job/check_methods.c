@@ -55,8 +55,60 @@ static void check_guide(struct job_reader *reader, const struct job_spec *spec)
                     " or tasks.file with \"hint\")");
 }
 
+/* A task must come back: to be ranked, to have failed, to be replayed. */
+static void refuse_fresh(struct job_reader *reader, const struct job_spec *spec, const char *method)
+{
+    for (size_t i = 0; i < spec->environment_count; i++) {
+        char place[JOB_POINTER_BYTES];
+        job_place(place, "/environments/%zu/tasks/fresh", i);
+        if (spec->environments[i].tasks.fresh)
+            job_problem(reader, place, "must be false with %s: its tasks have to come back", method);
+    }
+}
+
+static void check_gain_rl(struct job_reader *reader, const struct job_spec *spec)
+{
+    if (spec->curriculum.kind == JOB_CURRICULUM_GAIN_RL) refuse_fresh(reader, spec, "curriculum \"gain-rl\"");
+}
+
+static void check_webrl(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct job_webrl *w = &spec->webrl;
+    if (!w->on) return;
+    refuse_fresh(reader, spec, "curation.webrl");
+    for (size_t i = 0; i < spec->environment_count; i++) {
+        char place[JOB_POINTER_BYTES];
+        job_place(place, "/environments/%zu/provider", i);
+        if (spec->environments[i].provider == JOB_PROVIDER_PROCESS && spec->environments[i].weight > 0)
+            job_problem(reader, place,
+                        "must be \"builtin\" with curation.webrl, which makes new tasks with the environment's mutate"
+                        " (or give it weight 0)");
+    }
+    if (w->value_low > w->value_high)
+        job_problem(reader, "/curation/webrl/value_low", "is %g, which is above value_high (%g)", w->value_low,
+                    w->value_high);
+    if (w->replay_low > w->replay_high)
+        job_problem(reader, "/curation/webrl/replay_low", "is %g, which is above replay_high (%g)", w->replay_low,
+                    w->replay_high);
+}
+
+static void check_dart(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct job_dart *d = &spec->dart;
+    if (!d->on) return;
+    refuse_fresh(reader, spec, "curation.dart");
+    if (d->count && d->count_min > spec->rollout.group_size)
+        job_problem(reader, "/curation/dart/count_min", "is %lld; a group has at most %lld episodes (rollout.group_size)",
+                    (long long)d->count_min, (long long)spec->rollout.group_size);
+    if (d->pool_file[0] && d->pool == JOB_POOL_OFF)
+        job_problem(reader, "/curation/dart/pool_file", "needs a pool: curation.dart.pool is \"off\"");
+}
+
 void job_check_methods(struct job_reader *reader, const struct job_spec *spec)
 {
+    check_gain_rl(reader, spec);
+    check_webrl(reader, spec);
     check_replay_ratio(reader, spec);
     check_guide(reader, spec);
+    check_dart(reader, spec);
 }

@@ -150,6 +150,7 @@ static void read_top(struct job_reader *reader, json_t *root, struct job_spec *r
     read_methods(reader, job_read(reader, JOB_SECTION_curation, curation, &ret->curation, "/curation", methods), ret);
     json_t *trainer = json_object_get(root, "trainer");
     trainer = job_read(reader, JOB_SECTION_trainer, trainer, &ret->trainer, "/trainer", parts);
+    if (ret->trainer.coupled) ret->trainer.max_staleness = 0;
     (void)job_read(reader, JOB_SECTION_importance, json_object_get(trainer, "importance"), &ret->trainer.importance,
                    "/trainer/importance", NULL);
     (void)job_read(reader, JOB_SECTION_value, json_object_get(trainer, "value"), &ret->trainer.value, "/trainer/value", NULL);

@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-enum { INSERT, USE, READ, APPLY, COMMIT, MEMBERS, PASSES };
+enum { INSERT, USE, READ, APPLY, COMMIT, MEMBERS, PASSES, SKIPS };
 
 static const struct store_statement statements[] = {
     [INSERT] = {.name = "batch_insert",
@@ -58,6 +58,14 @@ static const struct store_statement statements[] = {
                 .columns = {STORE_INT8},
                 .text = "SELECT coalesce((SELECT max(t.pass) FROM training_use t WHERE t.job = $1 AND t.episode = u.id), 0)"
                         " + 1::bigint FROM unnest($2) WITH ORDINALITY AS u(id, n) ORDER BY u.n"},
+    [SKIPS] = {.name = "batch_skips",
+               .doc = "how many of the newest updates that were not discarded were skipped in a row, up to a most",
+               .params = {STORE_INT8, STORE_INT8, STORE_INT8},
+               .columns = {STORE_INT8},
+               .text = "WITH newest AS (SELECT DISTINCT ON (update) update, outcome, passes FROM batch"
+                       "  WHERE job = $1 AND update <= $2 AND update > $2 - $3 ORDER BY update, lineage DESC)"
+                       " SELECT count(*) FROM newest WHERE outcome = 'skipped' AND passes > 0 AND update > coalesce("
+                       "(SELECT max(update) FROM newest WHERE outcome IS DISTINCT FROM 'skipped' AND passes > 0), -1)"},
 };
 
 const struct store_table store_batch_table = {"batch", statements, sizeof statements / sizeof *statements};
@@ -253,5 +261,18 @@ err_t store_batch_passes(struct store *store, int64_t job, const int64_t *episod
     TRY(store_run(store, &args, &rows));
     BUG_IF(store_row_count(&rows) != count);
     for (size_t i = 0; i < count; i++) ret[i] = store_get_int(&rows, i, 0);
+    return ERR_ok;
+}
+
+err_t store_batch_skips(struct store *store, int64_t job, int64_t update, int64_t most, int64_t *ret)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[SKIPS]);
+    store_put_int(&args, job);
+    store_put_int(&args, update);
+    store_put_int(&args, most);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run_one(store, &args, &rows, "a count"));
+    *ret = store_get_int(&rows, 0, 0);
     return ERR_ok;
 }

@@ -45,6 +45,10 @@ err_t store_batch_apply(struct store *store, int64_t job, int64_t lineage, int64
 /* Everything applied up to this update of the lineage is committed. */
 err_t store_batch_commit(struct store *store, int64_t job, int64_t lineage, int64_t update) MUST_USE;
 
+/* How many of the newest updates up to `update` were skipped in a row, discarded ones left out; at most `most` are looked at.
+ */
+err_t store_batch_skips(struct store *store, int64_t job, int64_t update, int64_t most, int64_t *ret) MUST_USE;
+
 /* What a batch's members are, for the wire: by the order of `episodes`. */
 struct store_member {
     int64_t action_tokens;

@@ -2,7 +2,7 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { INSERT, LEASE, END, PAYLOAD, LIST, READ };
+enum { INSERT, LEASE, END, PAYLOAD, LIST, READ, IMPORTED };
 
 static const struct store_statement statements[] = {
     [INSERT] = {.name = "episode_insert",
@@ -65,6 +65,13 @@ static const struct store_statement statements[] = {
               .columns = {STORE_INT8, STORE_INT4, STORE_BYTEA},
               .text = "SELECT p.episode, p.raw_size, p.bytes FROM unnest($2) WITH ORDINALITY AS u(id, n)"
                       " JOIN episode_payload p ON p.job = $1 AND p.episode = u.id ORDER BY u.n"},
+    [IMPORTED] = {.name = "episode_imported",
+                  .doc = "which scripts were imported for their tasks before",
+                  .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_TEXT_ARRAY},
+                  .columns = {STORE_BOOL},
+                  .text = "SELECT EXISTS (SELECT 1 FROM episode_group g JOIN episode e ON e.job = g.job AND e.group_id = g.id"
+                          " WHERE g.job = $1 AND g.task = u.task AND g.source = 'import' AND e.state <> 'void'"
+                          " AND e.script = u.script) FROM unnest($2, $3) WITH ORDINALITY AS u(task, script, n) ORDER BY u.n"},
 };
 
 const struct store_table store_episode_table = {"episode", statements, sizeof statements / sizeof *statements};
@@ -317,5 +324,20 @@ err_t store_payload_read(struct store *store, int64_t job, const int64_t *episod
         if (bytes.size) memcpy(copy, bytes.data, bytes.size);
         ret[i] = (struct store_payload){store_get_int(&rows, i, 0), store_get_int(&rows, i, 1), span_of(copy, bytes.size)};
     }
+    return ERR_ok;
+}
+
+err_t store_episode_imported(struct store *store, int64_t job, const int64_t *tasks, const char *const *scripts, size_t count,
+                             bool *ret)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[IMPORTED]);
+    store_put_int(&args, job);
+    store_put_ints(&args, tasks, NULL, count);
+    store_put_texts(&args, scripts, count);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run(store, &args, &rows));
+    BUG_IF(store_row_count(&rows) != count);
+    for (size_t i = 0; i < count; i++) ret[i] = store_get_bool(&rows, i, 0);
     return ERR_ok;
 }

@@ -59,6 +59,10 @@ err_t store_episode_end(struct store *store, int64_t job, const struct store_epi
 err_t store_episode_list(struct store *store, int64_t job, const int64_t *groups, size_t count, struct arena *arena,
                          struct store_episode **ret, size_t *ret_count) MUST_USE;
 
+/* Which of these scripts are played or were played for their tasks. */
+err_t store_episode_imported(struct store *store, int64_t job, const int64_t *tasks, const char *const *scripts, size_t count,
+                             bool *ret) MUST_USE;
+
 struct store_payload {
     int64_t episode;
     int64_t raw_size;

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-enum { INSERT, CLOSE, SHARE, LIST, COUNTS, DRAWN, ABANDON_EPISODES, ABANDON_GROUPS, DROP_EPISODES, DROP_GROUP };
+enum { INSERT, CLOSE, SHARE, LIST, COUNTS, STREAKS, DRAWN, ABANDON_EPISODES, ABANDON_GROUPS, DROP_EPISODES, DROP_GROUP };
 
 static const struct store_statement statements[] = {
     [INSERT] = {.name = "group_insert",
@@ -32,13 +32,18 @@ static const struct store_statement statements[] = {
               .doc = "groups that are not consumed yet",
               .params = {STORE_INT8, STORE_INT8},
               .columns = {STORE_INT8, STORE_INT8, STORE_TEXT, STORE_INT4, STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8,
-                          STORE_TEXT, STORE_TEXT, STORE_FLOAT8_ARRAY, STORE_INT4, STORE_INT8, STORE_INT8},
-              .text = "SELECT id, task, source, size, coalesce(update_for, -1), coalesce(pin_version, -1), min_version,"
-                      " coalesce(replaces, -1), state, coalesce(verdict, ''), advantage, phase, coalesce(pool, -1),"
-                      " coalesce(of_episode, -1)"
-                      " FROM episode_group WHERE job = $1 AND (state = 'open'"
-                      "  OR (state = 'closed' AND verdict IN ('signal', 'no_signal', 'hinted') AND update_for > $2)"
-                      "  OR (state = 'closed' AND source = 'demonstration' AND $2 < 0)) ORDER BY id"},
+                          STORE_TEXT, STORE_TEXT, STORE_FLOAT8_ARRAY, STORE_INT4, STORE_INT8, STORE_INT8, STORE_INT8},
+              .text =
+                  "SELECT id, task, source, size, coalesce(update_for, -1), coalesce(pin_version, -1), min_version,"
+                  " coalesce(replaces, -1), state, coalesce(verdict, ''), advantage, phase, coalesce(pool, -1),"
+                  " coalesce(of_episode, -1),"
+                  " CASE WHEN replaces IS NULL THEN 0 ELSE (WITH RECURSIVE before AS"
+                  "  (SELECT p.replaces, p.verdict FROM episode_group p WHERE p.job = $1 AND p.id = g.replaces UNION ALL"
+                  "   SELECT p.replaces, p.verdict FROM before b JOIN episode_group p ON p.job = $1 AND p.id = b.replaces)"
+                  "  SELECT count(*) FROM before WHERE verdict = 'refilled') END"
+                  " FROM episode_group g WHERE job = $1 AND (state = 'open'"
+                  "  OR (state = 'closed' AND verdict IN ('signal', 'no_signal', 'hinted') AND update_for > $2)"
+                  "  OR (state = 'closed' AND source = 'demonstration' AND $2 < 0)) ORDER BY id"},
     [COUNTS] = {.name = "group_counts",
                 .doc = "the counters that the mirror goes on from",
                 .params = {STORE_INT8},
@@ -53,6 +58,15 @@ static const struct store_statement statements[] = {
                         "  JOIN episode_group s ON s.job = e.job AND s.id = e.group_id"
                         "  WHERE e.job = $1 AND e.state = 'done' AND s.source <> 'evaluation')"
                         " FROM episode_group WHERE job = $1"},
+    [STREAKS] = {.name = "group_void_streaks",
+                 .doc = "void groups of tasks since their last closed one",
+                 .params = {STORE_INT8},
+                 .columns = {STORE_INT8, STORE_INT8},
+                 .text = "WITH closed AS MATERIALIZED (SELECT task, max(closed_at) AS at FROM episode_group"
+                         "  WHERE job = $1 AND state = 'closed' GROUP BY task)"
+                         " SELECT v.task, count(*) FROM episode_group v LEFT JOIN closed c ON c.task = v.task"
+                         " WHERE v.job = $1 AND v.verdict = 'void' AND v.source <> 'evaluation'"
+                         " AND (c.at IS NULL OR v.closed_at > c.at) GROUP BY v.task"},
     [DRAWN] = {.name = "group_drawn",
                .doc = "fresh groups per environment",
                .params = {STORE_INT8},
@@ -220,6 +234,7 @@ err_t store_group_list(struct store *store, int64_t job, int64_t updates_done, s
             .phase = store_get_int(&rows, i, 11),
             .pool = store_get_int(&rows, i, 12),
             .of_episode = store_get_int(&rows, i, 13),
+            .refills = store_get_int(&rows, i, 14),
         };
         if (!groups[i].source || !groups[i].state || !groups[i].verdict) return ERR_memory;
         TRY(store_get_floats(&rows, i, 10, arena, &advantage, NULL, &groups[i].advantage_count));
@@ -240,6 +255,22 @@ err_t store_group_counts(struct store *store, int64_t job, struct store_group_co
     *ret = (struct store_group_counts){store_get_int(&rows, 0, 0), store_get_int(&rows, 0, 1), store_get_int(&rows, 0, 2),
                                        store_get_int(&rows, 0, 3), store_get_int(&rows, 0, 4), store_get_int(&rows, 0, 5),
                                        store_get_int(&rows, 0, 6)};
+    return ERR_ok;
+}
+
+err_t store_group_void_streaks(struct store *store, int64_t job, struct arena *arena, struct store_void_streak **ret,
+                               size_t *ret_count)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[STREAKS]);
+    store_put_int(&args, job);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run(store, &args, &rows));
+    *ret_count = store_row_count(&rows);
+    *ret = arena_array(arena, struct store_void_streak, *ret_count + 1);
+    if (!*ret) return ERR_memory;
+    for (size_t i = 0; i < *ret_count; i++)
+        (*ret)[i] = (struct store_void_streak){store_get_int(&rows, i, 0), store_get_int(&rows, i, 1)};
     return ERR_ok;
 }
 

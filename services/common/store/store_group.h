@@ -13,6 +13,7 @@ struct store_group {
     int64_t pin_version; /* -1: none */
     int64_t min_version;
     int64_t replaces;        /* -1: none */
+    int64_t refills;         /* groups without signal that had its place before; read only */
     int64_t phase;           /* WebRL */
     int64_t of_episode;      /* score: the stored episode that is measured, -1: none */
     int64_t pool;            /* the episode that saved it, -1: none; read only */
@@ -50,6 +51,12 @@ struct store_group_counts {
     int64_t tokens;         /* of all done episodes that are no evaluation */
 };
 err_t store_group_counts(struct store *store, int64_t job, struct store_group_counts *ret) MUST_USE;
+/* Void groups of a task after its last closed one, tasks without any left out; evaluations do not count. */
+struct store_void_streak {
+    int64_t task, groups;
+};
+err_t store_group_void_streaks(struct store *store, int64_t job, struct arena *arena, struct store_void_streak **ret,
+                               size_t *ret_count) MUST_USE;
 /* Fresh groups planned per environment, [environments]. */
 err_t store_group_drawn(struct store *store, int64_t job, uint64_t *ret, size_t environments) MUST_USE;
 /* Voids open groups that are pinned past a version and those that score (they are planned anew), or all open ones, with the

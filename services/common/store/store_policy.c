@@ -2,7 +2,7 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { PUBLISH, COMMIT, CHECKPOINT, NEWEST, OF_VERSION, START, END, ABANDON, GIVE_UP, OPEN, NEWEST_RESULT, LEVELS };
+enum { PUBLISH, COMMIT, CHECKPOINT, NEWEST, OF_VERSION, START, END, ABANDON, GIVE_UP, OPEN, NEWEST_RESULT, REACHED, LEVELS };
 
 static const struct store_statement statements[] = {
     [PUBLISH] = {.name = "policy_publish",
@@ -18,7 +18,8 @@ static const struct store_statement statements[] = {
                 .text = "INSERT INTO policy (job, lineage, version, digest, checkpoint, sha256, size, update, committed_at)"
                         " VALUES ($1, $2::int, $3, $4, $5, $6, $7, $8, now())"
                         " ON CONFLICT (job, lineage, version, role) DO UPDATE SET checkpoint = excluded.checkpoint,"
-                        " sha256 = excluded.sha256, size = excluded.size, update = excluded.update, committed_at = now()"},
+                        " sha256 = excluded.sha256, size = excluded.size, update = excluded.update,"
+                        " committed_at = coalesce(policy.committed_at, excluded.committed_at)"},
     [CHECKPOINT] = {.name = "policy_checkpoint",
                     .doc = "the newest committed checkpoint, later lineages first",
                     .params = {STORE_INT8, STORE_INT8},
@@ -68,6 +69,12 @@ static const struct store_statement statements[] = {
                        .columns = {STORE_INT8, STORE_INT4, STORE_INT4},
                        .text = "SELECT version, done, successes FROM evaluation WHERE job = $1 AND version <= $2"
                                " AND done IS NOT NULL ORDER BY version DESC, lineage DESC LIMIT 1"},
+    [REACHED] = {.name = "evaluation_reached",
+                 .doc = "results of versions up to one whose success is at least a share",
+                 .params = {STORE_INT8, STORE_INT8, STORE_FLOAT8},
+                 .columns = {STORE_INT8},
+                 .text = "SELECT count(*) FROM evaluation WHERE job = $1 AND version <= $2 AND done > 0"
+                         " AND successes / done::float8 >= $3"},
     [LEVELS] = {.name = "evaluation_levels",
                 .doc = "results of a version by the tasks' level",
                 .params = {STORE_INT8, STORE_INT8, STORE_INT8},
@@ -237,6 +244,19 @@ err_t store_evaluation_newest(struct store *store, int64_t job, int64_t version,
     TRY(store_run_one(store, &args, &rows, "evaluation with a result"));
     *ret = (struct store_evaluation){
         .version = store_get_int(&rows, 0, 0), .done = store_get_int(&rows, 0, 1), .successes = store_get_int(&rows, 0, 2)};
+    return ERR_ok;
+}
+
+err_t store_evaluation_reached(struct store *store, int64_t job, int64_t version, double success, bool *ret)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[REACHED]);
+    store_put_int(&args, job);
+    store_put_int(&args, version);
+    store_put_float(&args, success);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run_one(store, &args, &rows, "a count"));
+    *ret = store_get_int(&rows, 0, 0) > 0;
     return ERR_ok;
 }
 

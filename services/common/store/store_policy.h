@@ -60,6 +60,8 @@ err_t store_evaluation_open(struct store *store, int64_t job, struct arena *aren
                             size_t *ret_count) MUST_USE;
 /* Version, done and successes of the newest ended evaluation of a version <= `version`; ERR_not_found when there is none. */
 err_t store_evaluation_newest(struct store *store, int64_t job, int64_t version, struct store_evaluation *ret) MUST_USE;
+/* Did an ended evaluation of a version <= `version` reach this share of successes? */
+err_t store_evaluation_reached(struct store *store, int64_t job, int64_t version, double success, bool *ret) MUST_USE;
 /* Per level of the evaluation's closed groups: level, done, successes. */
 struct store_level {
     int64_t level, done, successes;

@@ -2,7 +2,7 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { INSERT, LIST, SET_STATE, KNOWN };
+enum { INSERT, LIST, SET_STATE, KNOWN, FIND };
 
 static const struct store_statement statements[] = {
     [INSERT] = {.name = "task_insert",
@@ -30,6 +30,12 @@ static const struct store_statement statements[] = {
                .columns = {STORE_INT8},
                .text = "SELECT u.n FROM unnest($2, $3) WITH ORDINALITY AS u(environment, hash, n)"
                        " JOIN task t ON t.job = $1 AND t.environment = u.environment AND t.hash = u.hash"},
+    [FIND] = {.name = "task_find",
+              .doc = "tasks by their initial states",
+              .params = {STORE_INT8, STORE_INT4_ARRAY, STORE_TEXT_ARRAY},
+              .columns = {STORE_INT8},
+              .text = "SELECT coalesce(t.id, -1) FROM unnest($2, $3) WITH ORDINALITY AS u(environment, hash, n)"
+                      " LEFT JOIN task t ON t.job = $1 AND t.environment = u.environment AND t.hash = u.hash ORDER BY u.n"},
 };
 
 const struct store_table store_task_table = {"task", statements, sizeof statements / sizeof *statements};
@@ -144,5 +150,20 @@ err_t store_task_known(struct store *store, int64_t job, const int64_t *environm
         int64_t n = store_get_int(&rows, i, 0);
         if (n >= 1 && (size_t)n <= count) ret[n - 1] = true;
     }
+    return ERR_ok;
+}
+
+err_t store_task_find(struct store *store, int64_t job, const int64_t *environments, const char *const *hashes, size_t count,
+                      int64_t *ret)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[FIND]);
+    store_put_int(&args, job);
+    store_put_ints(&args, environments, NULL, count);
+    store_put_texts(&args, hashes, count);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run(store, &args, &rows));
+    BUG_IF(store_row_count(&rows) != count);
+    for (size_t i = 0; i < count; i++) ret[i] = store_get_int(&rows, i, 0);
     return ERR_ok;
 }

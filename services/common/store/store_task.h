@@ -28,4 +28,8 @@ err_t store_task_set_state(struct store *store, int64_t job, int64_t task, const
 err_t store_task_known(struct store *store, int64_t job, const int64_t *environments, const char *const *hashes, size_t count,
                        bool *ret) MUST_USE;
 
+/* The task of each (environment, hash), -1 where there is none. */
+err_t store_task_find(struct store *store, int64_t job, const int64_t *environments, const char *const *hashes, size_t count,
+                      int64_t *ret) MUST_USE;
+
 #endif

@@ -120,6 +120,10 @@ START_TEST(mu_follows_accuracy_and_angle)
     make(trainer, worker, 5, 1, 0.6);
     ck_assert_int_eq(ledger_ask(STATE("mu"), 5), 2166304 + 2 * 1052907);
     for (size_t g = 0; g < 10; g += 2) ck_assert_uint_ne(task_of(worker, g), task_of(worker, g + 1));
+    ledger_notices("gain_draws_without_replacement", "UPDATE episode_group SET task = 5 WHERE source = 'fresh'");
+    ledger_notices("gain_mu_moves_on", "UPDATE method_state SET state = '{\"mu\": 0.1}' WHERE update = 3");
+    ledger_notices("gain_mu_moves_on", "UPDATE method_state SET state = '{\"mu\": 70}' WHERE update = 5");
+    ledger_notices("scores_are_of_their_version", "DELETE FROM task_score WHERE task = 3");
 }
 END_TEST
 

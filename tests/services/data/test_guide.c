@@ -27,6 +27,13 @@ static struct cast begin(const struct stage_job *job)
     return c;
 }
 
+static void restart(const struct cast *c)
+{
+    uint64_t worker = c->worker->hellos_again, trainer = c->trainer->hellos_again;
+    stage_restart();
+    WAIT_FOR(c->worker->hellos_again > worker && c->trainer->hellos_again > trainer);
+}
+
 /* Ends leases [from, from + n) with these rewards. */
 static void end_with(struct peer *worker, size_t from, const double *rewards, size_t n)
 {
@@ -237,11 +244,7 @@ static void go_on(const struct stage_job *job, const double *rewards)
     struct cast c = begin(job);
     fail_first(&c);
     for (size_t i = 0; i < 4; i++) {
-        if (i % 2 == 0) {
-            uint64_t again = c.worker->hellos_again; /* each beat that waited for the new process is answered so */
-            stage_restart();
-            WAIT_FOR(c.worker->hellos_again > again);
-        }
+        if (i % 2 == 0) restart(&c);
         end_with(c.worker, 8 + i, rewards + i, 1);
     }
     stage_restart();
@@ -275,8 +278,7 @@ START_TEST(a_failed_group_waits_with_the_killed)
 {
     struct cast c = begin(&REPLACE);
     fail_first(&c);
-    stage_restart(); /* the figures still know the plain episodes */
-    WAIT_FOR(c.worker->hellos_again > 0);
+    restart(&c); /* the figures still know the plain episodes */
     end_with(c.worker, 8, HALF, 4);
     ck_assert_uint_eq(trainer_fetch(c.trainer, 1)->count, 8);
     trainer_apply(c.trainer, 1);

@@ -102,6 +102,36 @@ START_TEST(a_job_to_its_end)
 }
 END_TEST
 
+/* numbers, and with them seeds, are given in one order: an evaluation is over before the next groups begin */
+START_TEST(a_coupled_job_takes_turns)
+{
+    struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
+    const struct stage_job job = {.tasks = 8,
+                                  .group_size = 4,
+                                  .groups = 2,
+                                  .updates = 2,
+                                  .staleness = 3,
+                                  .evaluated = 3,
+                                  .trainer = ", \"coupled\": true"};
+    stage_begin(gateway, trainer, worker, &job);
+    worker_request(worker, 64);
+    WAIT_FOR(worker->lease_count == 3);
+    worker_play(worker, true);
+    WAIT_FOR(worker->lease_count == 11);
+    for (size_t i = 0; i < 11; i++) {
+        ck_assert_str_eq(worker->leases[i].source, i < 3 ? "evaluation" : "fresh");
+        ck_assert_uint_eq(worker->leases[i].episode, worker->leases[0].episode + i);
+    }
+    worker_play(worker, true);
+    ck_assert_uint_eq(trainer_fetch(trainer, 1)->count, 8);
+    trainer_apply(trainer, 1);
+    ck_assert_int_eq(ledger_ask("SELECT count(*) FROM episode WHERE job = $1", 0), 11);
+    trainer_publish(trainer, 1);
+    WAIT_FOR(worker->lease_count == 19);
+    ck_assert_int_eq(worker->leases[11].min_version, 1);
+}
+END_TEST
+
 START_TEST(a_job_without_a_task_left_fails)
 {
     struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
@@ -175,8 +205,9 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        a_job_from_grants_to_batches,   a_job_to_its_end, a_job_without_a_task_left_fails, cancelling_makes_room_for_the_next,
-        a_paused_job_hands_out_nothing,
+        a_job_from_grants_to_batches,       a_job_to_its_end,
+        a_coupled_job_takes_turns,          a_job_without_a_task_left_fails,
+        cancelling_makes_room_for_the_next, a_paused_job_hands_out_nothing,
     };
     return stage_main("data.job", tests, sizeof tests / sizeof *tests);
 }

@@ -116,13 +116,87 @@ START_TEST(a_lost_connection_loses_nothing)
 }
 END_TEST
 
+/* The trainer was told that there is nothing more, or not yet; its last checkpoint is committed, or not yet. */
+START_TEST(a_job_ends_though_its_end_was_forgotten)
+{
+    bool told = _i & 1, saved = _i & 2;
+    struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
+    stage_begin(gateway, trainer, worker, &STAGE_SMALL);
+    worker_request(worker, 64);
+    WAIT_FOR(worker->lease_count == 8);
+    stage_update(trainer, worker, 1);
+    WAIT_FOR(worker->lease_count == 16);
+    stage_update(trainer, worker, 2);
+    if (saved) trainer_commit(trainer, 2);
+    if (told && !saved) ck_assert_str_eq(trainer_fetch(trainer, 3)->kind, "end"); /* it would end with both */
+    ck_assert(ledger_state_is(stage.job, "running"));
+    stage_restart();
+    if (!told && !saved) ck_assert_str_eq(trainer_fetch(trainer, 3)->kind, "end");
+    if (!saved) trainer_commit(trainer, 2);
+    WAIT_FOR(trainer->stopped_job == (uint64_t)stage.job);
+    ck_assert(ledger_state_is(stage.job, "succeeded"));
+    ck_assert_int_eq(ledger_ask("SELECT count(*) FROM job WHERE id = $1 AND reason = 'updates'", 0), 1);
+}
+END_TEST
+
+static void play_evaluation(struct peer *worker, double reward)
+{
+    for (size_t i = 0; i < worker->lease_count; i++) {
+        struct lease *lease = &worker->leases[i];
+        if (!lease->said && strcmp(lease->source, "evaluation") == 0 && lease->pin_version <= worker->wanted)
+            worker_end(worker, lease, "ok", reward);
+    }
+}
+
+/* What ended the job lies past the newest checkpoint when its trainer dies: it is made again, not taken as reached. */
+START_TEST(a_success_past_the_checkpoint_is_reached_again)
+{
+    struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
+    const struct stage_job job = {.tasks = 8,
+                                  .group_size = 4,
+                                  .groups = 2,
+                                  .updates = 9,
+                                  .evaluated = 4,
+                                  .every = 1,
+                                  .more = ", \"stop\": {\"holdout_success\": 0.5}"};
+    stage_begin(gateway, trainer, worker, &job);
+    worker_request(worker, 64);
+    WAIT_FOR(worker->lease_count == 12);
+    play_evaluation(worker, 0);
+    stage_update(trainer, worker, 1);
+    WAIT_FOR((play_evaluation(worker, 1), ledger_ask("SELECT count(*) FROM evaluation WHERE job = $1 AND successes = 4", 0)));
+    stage_restart(); /* it is not forgotten either */
+    ck_assert_str_eq(trainer_fetch(trainer, 2)->kind, "end");
+    trainer->mute = true;
+    trainer = stage_join("trainer");
+    WAIT_FOR(trainer->job == (uint64_t)stage.job);
+    ck_assert_int_eq(trainer->resume_version, 0);
+    trainer_publish(trainer, 0);
+    ck_assert_str_eq(trainer_fetch(trainer, 1)->kind, "update");
+    trainer_apply(trainer, 1);
+    trainer_publish(trainer, 1);
+    WAIT_FOR(
+        (play_evaluation(worker, 1), ledger_ask("SELECT count(*) FROM evaluation WHERE job = $1 AND successes = 4", 0) == 2));
+    ck_assert_str_eq(trainer_fetch(trainer, 2)->kind, "end");
+    trainer_commit(trainer, 1);
+    WAIT_FOR(trainer->stopped_job == (uint64_t)stage.job);
+    ck_assert_int_eq(
+        ledger_ask("SELECT count(*) FROM job WHERE id = $1 AND reason = 'holdout_success' AND version = 1 AND lineage = 1",
+                   0),
+        1);
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {
-        a_killed_data_manager_goes_on,
-        leases_outlive_a_restart,
-        a_second_data_manager_fences_the_first,
-        a_lost_connection_loses_nothing,
-    };
+    const TTest *const tests[] = {a_killed_data_manager_goes_on,
+                                  leases_outlive_a_restart,
+                                  a_second_data_manager_fences_the_first,
+                                  a_lost_connection_loses_nothing,
+                                  a_job_ends_though_its_end_was_forgotten,
+                                  a_job_ends_though_its_end_was_forgotten,
+                                  a_job_ends_though_its_end_was_forgotten,
+                                  a_job_ends_though_its_end_was_forgotten,
+                                  a_success_past_the_checkpoint_is_reached_again};
     return stage_main("data.manager", tests, sizeof tests / sizeof *tests);
 }

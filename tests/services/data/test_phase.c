@@ -184,6 +184,20 @@ START_TEST(successes_are_replayed)
     ck_assert_int_eq(COUNT("training_use", "source = 'replay' AND pass = 1"), 4);
     ck_assert_int_eq(COUNT("metric", "name = 'webrl_replayed' AND value = 2"), 2);
     ck_assert_int_eq(COUNT("decision", "rule = 'replay' AND verdict = 'replayed' AND subject = 'update'"), 2);
+    ledger_notices("batches_have_their_phase", "UPDATE batch SET phase_end = false WHERE update = 2");
+    ledger_notices("tasks_are_drawn_in_their_phase", "UPDATE task SET phase = 3 WHERE id = 1");
+    ledger_notices("phases_wait_for_their_checkpoint", "UPDATE episode_group SET planned_at = planned_at - interval '1 day'");
+    ledger_notices("generated_tasks_passed", "DELETE FROM decision WHERE rule = 'critic' AND key = 13");
+    ledger_notices("generated_tasks_passed", "UPDATE decision SET inputs = '{\"value\": 0.8}' WHERE rule = 'critic'");
+    ledger_notices("judged_rewards_are_known", "UPDATE episode SET verified = 1 WHERE id = 0");
+    ledger_notices("replays_are_in_the_band",
+                   "UPDATE episode SET scores = '{\"perplexity\": 2.5}' WHERE scores ? 'perplexity'");
+    ledger_notices("replays_are_in_the_band",
+                   "UPDATE batch SET episodes = episodes || episodes[9], pass = pass || 7::smallint,"
+                   " advantage = advantage || 0::float8, source = source || 'replay'::text"
+                   " WHERE update = 4");
+    ledger_notices("replays_are_within_budget", "UPDATE episode SET action_tokens = 40 WHERE id IN"
+                                                " (SELECT episode FROM training_use WHERE source = 'replay')");
 }
 END_TEST
 
@@ -361,6 +375,22 @@ START_TEST(a_model_rewards_generated_tasks)
 }
 END_TEST
 
+START_TEST(a_model_that_never_learned_rewards_nothing)
+{
+    struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
+    struct stage_job job = JOB;
+    job.more = WEBRL(", \"orm\": \"reward\", \"replay\": false");
+    stage_begin(gateway, trainer, worker, &job);
+    (void)make(trainer, worker, 1);
+    (void)make(trainer, worker, 2);
+    trainer_commit(trainer, 2);
+    (void)make(trainer, worker, 3); /* the trainer asked and had published no model: no tasks, but the job goes on */
+    ck_assert(is_phase(1, "collecting"));
+    ck_assert_int_eq(COUNT("task", "source = 'mutate'"), 0);
+    ck_assert_int_eq(COUNT("decision", "rule = 'webrl' AND inputs ->> 'orm' = '0' AND inputs ->> 'accepted' = '0'"), 1);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -373,6 +403,7 @@ int main(void)
         a_new_trainer_before_the_phase_was_durable,
         a_rollback_over_a_boundary,
         a_model_rewards_generated_tasks,
+        a_model_that_never_learned_rewards_nothing,
     };
     return stage_main("data.phase", tests, sizeof tests / sizeof *tests);
 }

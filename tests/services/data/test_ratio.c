@@ -77,6 +77,9 @@ START_TEST(fewer_than_one_pass_discards_until_it_is_quiet)
     ck_assert_int_eq(ledger_ask("SELECT count(*) FROM metric WHERE job = $1 AND name = 'fau_window' AND value = 0.61", 0), 1);
     ck_assert_int_eq(ledger_ask("SELECT count(*) FROM method_state WHERE job = $1 AND method = 'ratio'", 0), 6);
     ck_assert(ledger_state_is(stage.job, "running")); /* discarded updates are not a lack of signal */
+    ledger_notices("passes_are_earned", "UPDATE batch SET passes = 4 WHERE update = 5");
+    ledger_notices("passes_are_earned", "UPDATE batch SET passes = 0 WHERE update = 6");
+    ledger_notices("used_as_recorded", "DELETE FROM training_use WHERE update = 6 AND pass = 2");
 }
 END_TEST
 
@@ -91,9 +94,9 @@ START_TEST(a_killed_data_manager_knows_its_credits)
         WAIT_FOR(worker->lease_count == 8 * (size_t)u);
         worker_play(worker, true);
         struct batch first = *trainer_fetch(trainer, u);
-        uint64_t again = trainer->hellos_again;
+        uint64_t again = trainer->hellos_again, too = worker->hellos_again;
         stage_restart(); /* between a batch and its end */
-        WAIT_FOR(trainer->hellos_again > again && worker->hellos_again > again);
+        WAIT_FOR(trainer->hellos_again > again && worker->hellos_again > too);
         const struct batch *second = trainer_fetch(trainer, u);
         batch_same(&first, second);
         expect(second, u % 2 && u < 4, extra[u - 1]);

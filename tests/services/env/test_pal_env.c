@@ -19,7 +19,7 @@ struct episode {
     uint64_t step;
     double reward;
     bool over;
-    char error[32], expert[64];
+    char error[32], expert[64], hint[64];
 };
 
 struct stage {
@@ -72,6 +72,7 @@ static void on_worker(void *ctx, const char *peer, enum wire_id id, const void *
         e->over = o->terminated || o->error.size;
         (void)snprintf(e->error, sizeof e->error, "%.*s", SPAN_ARG(o->error));
         (void)snprintf(e->expert, sizeof e->expert, "%.*s", SPAN_ARG(o->expert));
+        if (o->step == 0 || o->hint.size) (void)snprintf(e->hint, sizeof e->hint, "%.*s", SPAN_ARG(o->hint));
         stage->answers++;
     }
 }
@@ -154,8 +155,12 @@ static void reset_all(struct stage *stage, uint64_t job, char tasks[EPISODES][EN
 {
     struct wire_reset_item items[EPISODES];
     for (uint64_t i = 0; i < EPISODES; i++)
-        items[i] = (struct wire_reset_item){
-            .episode = i, .token = i + 1, .task_text = span_text(tasks[i]), .expert = true, .ttl_ms = 60000};
+        items[i] = (struct wire_reset_item){.episode = i,
+                                            .token = i + 1,
+                                            .task_text = span_text(tasks[i]),
+                                            .expert = true,
+                                            .hint = i % 2 == 1,
+                                            .ttl_ms = 60000};
     struct wire_acquire_reset message = {.job = job, .remaining_ms = 20000, .items = items, .items_count = EPISODES};
     ck_assert_int_eq(bus_send(stage->worker, NULL, WIRE_acquire_reset, &message), ERR_ok);
     stage_until(stage, stage->answers == EPISODES);
@@ -181,6 +186,13 @@ static void play_all(struct stage *stage, uint64_t job)
     }
 }
 
+/* Every second episode was asked for its hint, and only it has one. */
+static void expect_hints(const struct stage *stage)
+{
+    for (size_t i = 0; i < EPISODES; i++)
+        ck_assert_msg((stage->episodes[i].hint[0] != 0) == (i % 2 == 1), "episode %zu: \"%s\"", i, stage->episodes[i].hint);
+}
+
 static void expect_rewards(const struct stage *stage)
 {
     for (size_t i = 0; i < EPISODES; i++) ck_assert_double_eq(stage->episodes[i].reward, 1);
@@ -201,6 +213,7 @@ START_TEST(builtin_job)
     ck_assert_uint_le(stage.messages, 2); /* answers of a turn travel together */
     play_all(&stage, 5);
     expect_rewards(&stage);
+    expect_hints(&stage);
     size_t beats = stage.beats;
     stage_until(&stage, stage.beats >= beats + 2);
     ck_assert_double_eq(stage.seated, 0);
@@ -237,8 +250,12 @@ START_TEST(process_job)
     /* 24 episodes, 16 seats: the rest waits for its turn, so play as they come */
     struct wire_reset_item items[EPISODES];
     for (uint64_t i = 0; i < EPISODES; i++)
-        items[i] = (struct wire_reset_item){
-            .episode = i, .token = i + 1, .task_text = span_text(tasks[i]), .expert = true, .ttl_ms = 60000};
+        items[i] = (struct wire_reset_item){.episode = i,
+                                            .token = i + 1,
+                                            .task_text = span_text(tasks[i]),
+                                            .expert = true,
+                                            .hint = i % 2 == 1,
+                                            .ttl_ms = 60000};
     struct wire_acquire_reset message = {.job = 5, .remaining_ms = 60000, .items = items, .items_count = EPISODES};
     ck_assert_int_eq(bus_send(stage.worker, NULL, WIRE_acquire_reset, &message), ERR_ok);
     size_t over = 0;
@@ -259,6 +276,7 @@ START_TEST(process_job)
         }
     }
     expect_rewards(&stage);
+    expect_hints(&stage);
     size_t beats = stage.beats;
     stage_until(&stage, stage.beats >= beats + 2);
     ck_assert_double_eq(stage.children, 16);

@@ -168,7 +168,7 @@ START_TEST(problems_have_pointers)
     parse_text(&p,
                "{\"name\": 3, \"_note\": \"a comment\", \"environments\": [{\"name\": \"adventur\", \"slotz\": 4}],"
                " \"trainer\": {\"lr\": 7, \"clip\": [0.2], \"importance\": {\"mode\": \"tis\"}, \"old_policy\": \"behave\"},"
-               " \"curation\": {\"dart\": {}}, \"polcy\": {}, \"rollout\": {\"group_size\": 1}}");
+               " \"curation\": {\"dart\": {\"keeq\": 1}}, \"polcy\": {}, \"rollout\": {\"group_size\": 1}}");
     ck_assert_int_eq(p.err, ERR_invalid);
     const char *const pointers[] = {"/name",
                                     "/environments/0/name",
@@ -176,7 +176,7 @@ START_TEST(problems_have_pointers)
                                     "/trainer/lr",
                                     "/trainer/clip",
                                     "/trainer/importance/mode",
-                                    "/curation/dart",
+                                    "/curation/dart/keeq",
                                     "/polcy",
                                     "/rollout/group_size"};
     for (size_t i = 0; i < sizeof pointers / sizeof *pointers; i++)
@@ -279,6 +279,30 @@ START_TEST(words_are_those_of_the_environments)
 }
 END_TEST
 
+/* what is drawn in the order in which groups close does not go with it, and nothing runs ahead */
+START_TEST(coupled_refuses_what_depends_on_time)
+{
+    const char *const refused[] = {"trainer.late=drop", "curation.refill=true", "curriculum.kind=gain-rl",
+                                   "curation.guide={}"};
+    AUTO(buf) coupled = {0};
+    ck_assert_int_eq(job_override(span_text(SMALLEST), "trainer.coupled=true", &coupled), ERR_ok);
+    AUTO(parsed) alone = {0};
+    parse_text(&alone, buf_chars(&coupled));
+    ck_assert_int_eq(alone.err, ERR_ok);
+    ck_assert_int_eq(alone.spec.trainer.max_staleness, 0);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        AUTO(buf) text = {0};
+        AUTO(parsed) p = {0};
+        ck_assert_int_eq(job_override(buf_span(&coupled), refused[i], &text), ERR_ok);
+        parse_text(&p, buf_chars(&text));
+        ck_assert_int_eq(p.err, ERR_invalid);
+        bool named = false;
+        for (size_t k = 0; k < p.problems.count; k++) named |= strstr(p.problems.rows[k].detail, "trainer.coupled") != NULL;
+        ck_assert_msg(named, "%s was not refused for coupled", refused[i]);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("job");
@@ -291,6 +315,7 @@ int main(void)
     tcase_add_test(tcase, bytes_that_are_no_job_are_refused);
     tcase_add_test(tcase, overrides_name_what_is_wrong);
     tcase_add_test(tcase, documents_are_the_committed_ones);
+    tcase_add_test(tcase, coupled_refuses_what_depends_on_time);
     tcase_add_test(tcase, words_are_those_of_the_environments);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
