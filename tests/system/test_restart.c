@@ -53,10 +53,10 @@ static bool job_is(const struct stack *stack, const char *state)
 
 static void wait_for_update(const struct stack *stack, double update)
 {
-    double end = stack_clock() + STACK_SLOW * 60;
+    double end = stack_clock() + STACK_SLOW * 150;
     while (job_number(stack, "update") < update) {
         ck_assert_msg(stack_clock() < end, "update %.0f did not come", update);
-        stack_pause(20);
+        stack_pause(200);
     }
 }
 
@@ -158,7 +158,7 @@ int main(void)
 {
     Suite *suite = suite_create("restart");
     TCase *tcase = tcase_create("restart");
-    tcase_set_timeout(tcase, STACK_SLOW * 250);
+    tcase_set_timeout(tcase, STACK_SLOW * 400);
     tcase_add_test(tcase, a_paused_job_stays_paused_until_it_is_resumed);
     tcase_add_test(tcase, a_newer_program_goes_on_and_an_older_one_refuses);
     suite_add_tcase(suite, tcase);

@@ -33,6 +33,7 @@ static const struct store_statement statements[] = {
                  " (SELECT jsonb_build_object('done', count(*) FILTER (WHERE e.state = 'done'),"
                  "  'open', count(*) FILTER (WHERE e.state IN ('pending', 'leased')),"
                  "  'void', count(*) FILTER (WHERE e.state = 'void'),"
+                 "  'retried', coalesce(sum(cardinality(e.failures)), 0),"
                  "  'tokens', coalesce(sum(e.prompt_tokens + e.action_tokens), 0)) FROM episode e WHERE e.job = j.id)"
                  " AS episodes,"
                  " (SELECT count(*) FROM batch b WHERE b.job = j.id AND b.update > 0 AND b.lineage = j.lineage"
