@@ -17,7 +17,7 @@ struct store_decision {
     const char *inputs; /* JSON object */
 };
 
-/* Repeating an update's metrics overwrites them. */
+/* Repeating an update's metrics overwrites them; of a name that comes twice the last counts. */
 err_t store_metric_insert(struct store *store, int64_t job, int64_t lineage, int64_t update,
                           const struct store_metric *metrics, size_t count) MUST_USE;
 /* A redone update: what this lineage has not said of it, it takes from the lineage before. */
