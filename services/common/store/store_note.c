@@ -8,7 +8,8 @@ static const struct store_statement statements[] = {
     [METRIC] = {.name = "metric_insert",
                 .doc = "an update's metrics, one set",
                 .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT_ARRAY, STORE_FLOAT8_ARRAY},
-                .text = "INSERT INTO metric (job, lineage, update, name, value) SELECT DISTINCT ON (u.name) $1, $2::int, $3, u.name, u.value"
+                .text = "INSERT INTO metric (job, lineage, update, name, value) SELECT DISTINCT ON (u.name) $1, $2::int, $3, "
+                        "u.name, u.value"
                         " FROM unnest($4, $5) WITH ORDINALITY AS u(name, value, n) ORDER BY u.name, u.n DESC"
                         " ON CONFLICT (job, lineage, update, name) DO UPDATE SET value = excluded.value"},
     [INHERIT] = {.name = "metric_inherit",
