@@ -152,6 +152,11 @@ static void drop_turn(struct data *data)
     data->turn_err = ERR_ok;
     data->in_transaction = false;
     arena_clear(&data->arena);
+    while (data->over) {
+        struct plan *over = data->over;
+        data->over = over->next_over;
+        plan_free(&over);
+    }
 }
 
 /* What is in memory may be ahead of the ledger now: it is read again after a while. Unacknowledged messages come again by

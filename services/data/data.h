@@ -68,6 +68,7 @@ struct data {
     uint64_t moved_ms;
     struct peer peers[DATA_PEERS];
     struct plan *plan; /* the job on stage, or NULL */
+    struct plan *over; /* jobs that ended in this turn: what is still to be said borrows from them */
     struct writes writes;
     struct arena arena; /* of the turn */
     struct saying *sayings;

@@ -135,6 +135,7 @@ struct batch_figures {
 };
 
 struct plan {
+    struct plan *next_over; /* in data->over */
     int64_t job;
     struct arena arena; /* spec, tasks: as long as the plan */
     struct job_spec spec;

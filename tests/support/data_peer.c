@@ -43,6 +43,7 @@ static void spawn(struct data_peer *peer, const char *program)
     if (peer->crash_at) (void)setenv("PAL_CRASH_AT", peer->crash_at, 1);
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (fd >= 0) (void)dup2(fd, STDERR_FILENO);
+    if (peer->trace) (void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* LeakSanitizer cannot work under a tracer */
     /* -D: the tracer is a child of the service, which keeps our signals and our wait */
     if (peer->trace)
         (void)execlp("strace", "strace", "-D", "-f", "-z", "-s", "2048", "-e",
