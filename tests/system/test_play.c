@@ -129,6 +129,42 @@ START_TEST(tasks_are_measured)
 }
 END_TEST
 
+/* A figure of the rollout service, from its newest beat. */
+static double counter(const struct stack *stack, const char *name)
+{
+    double found = -1;
+    json_t *rows = stack_get(stack, "/v1/workers"), *row = NULL;
+    size_t i = 0;
+    json_array_foreach(rows, i, row)
+    {
+        const json_t *value = json_object_get(json_object_get(row, "counters"), name);
+        if (json_is_number(value)) found = json_number_value(value);
+    }
+    json_decref(rows);
+    return found;
+}
+
+/* WebRL: starts of generated tasks have a value, stored successes a perplexity, and a reward model gives the rewards */
+START_TEST(a_reward_model_judges)
+{
+    struct stack stack;
+    const char *const more[] = {"trainer.updates=9",
+                                "curation.webrl={\"phase_updates\": 3, \"phase_tasks\": 8, \"orm\": \"reward\","
+                                " \"orm_updates\": 20, \"replay_low\": 1, \"replay_high\": 1000}",
+                                NULL};
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = submit(&stack, "examples/adventure.json", more);
+    succeed(&stack, job);
+    ck_assert_double_gt(counter(&stack, "judged"), 0);
+    ck_assert_double_gt(counter(&stack, "scores"), 8); /* more than the starts of one phase's tasks */
+    json_t *episode = newest(&stack, job, "source=score");
+    ck_assert_ptr_nonnull(json_object_get(episode, "transcript"));
+    json_decref(episode);
+    stack_remove(&stack);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("play");
@@ -137,6 +173,7 @@ int main(void)
     tcase_add_test(tcase, each_turn_has_its_context);
     tcase_add_loop_test(tcase, hinted_groups_are_played, 0, 2);
     tcase_add_test(tcase, tasks_are_measured);
+    tcase_add_test(tcase, a_reward_model_judges);
     suite_add_tcase(suite, tcase);
     return stack_run(suite);
 }
