@@ -56,9 +56,9 @@ void engine_row(struct engine_bench *bench, json_t *row); /* takes it */
 /* Ours beside OpenBLAS: prints a line and readies the probe. */
 void rates_open(struct engine_bench *bench);
 void rates_close(struct engine_bench *bench);
-/* A product of ours on all threads, to be measured between the rounds of a figure; and what the best product would then be
- * worth, in FLOP/s. */
-void rates_probe(const struct engine_bench *bench, struct meter *meter);
+/* Products of ours on all threads for some seconds, to be measured between the rounds of a figure; and what the best product
+ * would then be worth, in FLOP/s. */
+void rates_probe(const struct engine_bench *bench, struct meter *meter, double seconds);
 double rates_products(const struct engine_bench *bench, const struct meter *meter);
 /* Bytes/s of a loop that reads `bytes` again and again, split over the threads. */
 double rates_read(const struct engine_bench *bench, size_t bytes);

@@ -77,8 +77,9 @@ double train_rate(const struct engine_bench *bench, const struct engine_shape *s
     fill(&t, bench, batch, length);
     struct meter meter = {.bench = bench, .threads = bench->threads}, products = meter;
     pool_run(bench->pool, bench->threads, true, train, &t); /* the first one takes the pages */
-    for (double end = engine_wall() + (bench->quick ? 0.3 : 1.2); engine_wall() < end || meter.work <= 0;) {
-        rates_probe(bench, &products);
+    size_t rounds = 0;
+    for (double end = engine_wall() + (bench->quick ? 0.3 : 1.2); engine_wall() < end || meter.work <= 0; rounds++) {
+        rates_probe(bench, &products, 0.1 * meter.seconds / (double)(rounds + 1) + 0.002);
         meter_start(&meter);
         pool_run(bench->pool, bench->threads, true, train, &t);
         meter_stop(&meter, (double)(batch * length * times * bench->threads));
