@@ -37,7 +37,7 @@ double decode_rate(const struct engine_bench *bench, const struct engine_shape *
         for (uint32_t i = 0; step % STEPS == 0 && i < batch; i++) decoder_cut(decoder, i, context);
         for (uint32_t i = 0; i < batch; i++)
             items[i] = (struct decoder_item){i, &tokens[context + step % STEPS], 1, logits + i * vocab};
-        if (step % (8 * STEPS) == 0) rates_probe(bench, &products);
+        if (step % (8 * STEPS) == 0) rates_probe(bench, &products, 0.03);
         meter_start(&meter);
         engine_must(decoder_step(decoder, model, 1, items, batch));
         meter_stop(&meter, batch);
