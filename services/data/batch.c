@@ -1,7 +1,7 @@
 /* Batches: what an update consumes, handed out once and the same whenever it is asked for again. */
 #include "curation/admission.h"
+#include "services/common/handout/handout.h"
 #include "services/common/run/log.h"
-#include "services/common/store/store_batch.h"
 #include "services/common/store/store_job.h"
 #include "services/common/store/store_policy.h"
 #include "services/data/data.h"
@@ -52,22 +52,10 @@ static void answer(struct data *data, const struct peer *peer, const struct stor
                    const struct wire_batch_member *members, const struct wire_judged *judged)
 {
     struct wire_batch *message = arena_array(&data->arena, struct wire_batch, 1);
-    if (message)
-        *message = (struct wire_batch){.job = (uint64_t)data->plan->job,
-                                       .lineage = data->plan->lineage,
-                                       .update = batch->update,
-                                       .kind = span_text(batch->kind),
-                                       .norm_tokens = (uint64_t)batch->norm_tokens,
-                                       .groups = batch->group_count,
-                                       .no_signal_groups = (uint64_t)batch->no_signal_groups,
-                                       .discarded = batch->passes == 0,
-                                       .extra_passes = batch->passes > 0 ? (uint64_t)batch->passes - 1 : 0,
-                                       .phase = (uint64_t)batch->phase,
-                                       .phase_end = batch->phase_end,
-                                       .judged = judged,
-                                       .judged_count = batch->judged_count,
-                                       .members = members,
-                                       .members_count = batch->episode_count};
+    if (message) {
+        *message = handout_message(data->plan->job, batch, members, judged);
+        message->lineage = data->plan->lineage;
+    }
     data_say(data, peer->identity, NULL, WIRE_batch, message);
 }
 
