@@ -3,6 +3,7 @@
 #include "services/common/run/crash.h"
 #include "services/common/run/log.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -215,7 +216,7 @@ static void analyze(struct data *data, struct plan *plan)
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "statistics of the ledger");
 }
 
-void data_turn(struct data *data)
+static void turn(struct data *data)
 {
     if (!data->store) {
         drop_turn(data);
@@ -242,6 +243,14 @@ void data_turn(struct data *data)
     if (ends) data->ack_ms = wall_ms() - start;
     drop_turn(data);
     if (ends) analyze(data, data->plan);
+}
+
+void data_turn(struct data *data)
+{
+    double start = wall_ms();
+    turn(data);
+    double took = wall_ms() - start;
+    if (took > data->longest_turn_ms) data->longest_turn_ms = took;
 }
 
 /* ---- messages ---- */
@@ -370,12 +379,21 @@ static void on_bad(void *ctx, const char *peer, const char *why)
     log_warn("a bad frame from %s: %s (further ones are only counted)", peer, why);
 }
 
+static void on_continue(uv_signal_t *handle, int number)
+{
+    struct data *data = handle->data;
+    (void)number;
+    data->continued = true;
+}
+
 /* one timer for all expiry */
 static void on_janitor(uv_timer_t *timer)
 {
     struct data *data = timer->data;
     uint64_t now = data_now_ms(data), since = now - data->looked_ms;
     if (data->looked_ms && since > DEAF_MS) peers_forgive(data, since);
+    alarm_deaf(data, data->looked_ms ? since : 0);
+    data->longest_turn_ms = data->deaf_ms ? data->longest_turn_ms : 0;
     data->looked_ms = now;
     reconnect(data);
     if (data->retry_ms && is_quiet(data)) settle(data);
@@ -409,7 +427,9 @@ static err_t init(struct service *service)
     service_endpoint(service, "data", endpoint, sizeof endpoint);
     TRY(bus_listen(&data->bus, &service->loop, endpoint, (struct bus_events){data, on_message, on_turn, on_bad}));
     (void)uv_timer_init(&service->loop, &data->janitor);
-    data->janitor.data = data;
+    (void)uv_signal_init(&service->loop, &data->on_continue);
+    data->janitor.data = data->on_continue.data = data;
+    (void)uv_signal_start(&data->on_continue, on_continue, SIGCONT);
     return uv_timer_start(&data->janitor, on_janitor, 0, DATA_JANITOR_MS) == 0 ? ERR_ok : err_set(ERR_io, "a timer");
 }
 
@@ -424,6 +444,7 @@ static void stop(struct service *service)
     struct data *data = service->self;
     if (!data || !data->bus) return;
     uv_close((uv_handle_t *)&data->janitor, NULL);
+    uv_close((uv_handle_t *)&data->on_continue, NULL);
     bus_free(&data->bus);
 }
 

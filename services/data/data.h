@@ -38,6 +38,7 @@ struct peer {
     int64_t wanted_lineage, wanted_update;
     int64_t lineage, version; /* policy served */
     char digest[DIGEST_HEX_BYTES];
+    uint64_t moved_ms; /* its stage's clock: when a counter of what it gets done last grew */
     size_t counter_count;
     struct {
         char name[64];
@@ -60,6 +61,10 @@ struct data {
     uint64_t epoch;
     char migrations[SERVICE_PATH_BYTES];
     uv_timer_t janitor;
+    uv_signal_t on_continue; /* SIGCONT: this process was stopped */
+    bool continued;
+    uint64_t deaf_ms;               /* stood still for so long, and the alarm is due; 0: did not */
+    double longest_turn_ms;         /* since the janitor's last look */
     uint64_t retry_at_ms, retry_ms; /* the next look at the ledger, and how long was waited for it; 0: no trouble lately */
     uint64_t trouble_ms;            /* when the connection or a turn was lost last */
     uint64_t looked_ms;             /* the janitor's last look */
@@ -227,12 +232,16 @@ err_t policy_announce(struct data *data, const char *worker, int64_t version) MU
 /* evaluate.c */
 err_t evaluate_start(struct data *data, int64_t version) MUST_USE;
 err_t evaluate_close(struct data *data, struct evaluation *evaluation) MUST_USE;
+/* alarm.c */
+void alarm_gone(struct data *data, const struct peer *peer, bool dead);
+void alarm_deaf(struct data *data, uint64_t ms); /* this process did nothing for so long */
 /* remind.c: after a heartbeat */
 void remind(struct data *data, const struct peer *peer, const struct wire_heartbeat *beat);
 /* stall.c: the watchdog */
 struct stall {
     const char *stage; /* env | rollout | trainer | data */
     char evidence[512];
+    const char *cause; /* what it most likely comes from */
 };
 /* Why nothing moves, as far as it can be seen. */
 void stall_find(const struct data *data, struct stall *ret);

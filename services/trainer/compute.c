@@ -112,6 +112,7 @@ static void on_done(uv_work_t *request, int status)
 {
     struct compute *c = request->data;
     BUG_IF(status != 0); /* nothing cancels it */
+    c->started_ns = 0;
     c->done(c);
 }
 
@@ -125,7 +126,9 @@ err_t compute_start(struct compute *c, uv_loop_t *loop, enum compute_kind kind, 
     c->result = (struct apply_result){.outcome = ""};
     c->phase_end = c->published = c->rewarded = false;
     c->request.data = c;
+    c->started_ns = uv_hrtime();
     if (uv_queue_work(loop, &c->request, on_thread, on_done) == 0) return ERR_ok; /* from here on it is the thread's */
     c->assignment = NULL;
+    c->started_ns = 0;
     return err_set(ERR_unavailable, "the compute thread");
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """fickle: the game of examples/environments/guess.py, by a program that fails as programs do.
 
-    fickle.py --misbehave 0.01 --seed 7
+    fickle.py --misbehave 0.01 --seed 7 --delay 0.2
 
 With this probability a request is not answered as it should be, each way as often: the program hangs, ends with an error,
 says something that is no JSON, or answers twice. The seed and the process id choose: what replaces it does not share its
-fate. With 0 it is the game itself.
+fate. With 0 it is the game itself. --delay is how long each answer takes, in seconds.
 """
 import json
 import os
@@ -34,7 +34,7 @@ def misbehave(chance):
 
 
 def main():
-    probability = float(option("--misbehave", "0"))
+    probability, delay = float(option("--misbehave", "0")), float(option("--delay", "0"))
     chance = random.Random(f"{option('--seed', '0')} {os.getpid()}")
     game = None
     for line in sys.stdin:
@@ -47,6 +47,7 @@ def main():
             reply = game.reply(game.text)
         else:
             reply = game.step(request["action"])
+        time.sleep(delay)
         for _ in range(2 if twice else 1):
             print(json.dumps(reply), flush=True)
 

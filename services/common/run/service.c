@@ -3,6 +3,7 @@
 #include "services/common/base/digest.h"
 #include "services/common/bus/faults.h"
 #include "services/common/run/log.h"
+#include "services/common/run/process.h"
 #include "services/common/run/rundir.h"
 
 #include <signal.h>
@@ -55,6 +56,7 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
 {
     (void)peer;
     struct service *service = ctx;
+    service->heard_ms = uv_now(&service->loop);
     if (id == WIRE_heartbeat_ack) {
         const struct wire_heartbeat_ack *ack = message;
         service->epoch = ack->epoch;
@@ -148,6 +150,7 @@ static err_t parse(struct service *service, int argc, char **argv)
 static err_t start(struct service *service)
 {
     TRY(random_bytes(&service->incarnation, sizeof service->incarnation));
+    TRY(process_note(service->run_dir, service->class->name));
     service->incarnation >>= 1; /* fits a bigint */
     if (service->class->links_to_data) {
         char endpoint[SERVICE_PATH_BYTES + 32], identity[BUS_PEER_BYTES];

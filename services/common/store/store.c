@@ -86,7 +86,7 @@ static err_t wait_ready(struct store *store, const char *what, int64_t deadline)
 err_t store_answer(struct store *store, int sent, const char *what, int ms, PGresult **ret)
 {
     if (!sent) return lost(store, what);
-    int64_t deadline = now_ms() + ms;
+    int64_t deadline = now_ms() + (store->patience_ms && store->patience_ms < ms ? store->patience_ms : ms);
     PGresult *last = NULL;
     for (;;) {
         err_t err = wait_ready(store, what, deadline);
@@ -166,6 +166,11 @@ err_t store_analyze(struct store *store)
 {
     return store_simple(store, "ANALYZE task, episode_group, episode, batch, training_use, evaluation",
                         STORE_STATEMENT_MS + STORE_GRACE_MS, NULL);
+}
+
+void store_set_patience(struct store *store, int ms)
+{
+    store->patience_ms = ms;
 }
 
 void store_free(struct store **store)
