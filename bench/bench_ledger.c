@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define GROUPS     64 /* of an update: at 16 the handshake with the trainer, a commit each, would be what is measured */
+#define GROUPS     FILLED_GROUPS
 #define STALENESS  8
 #define WARM_S     1.0
 #define PACED      1000 /* episodes a second: what a stack makes on two cores */
@@ -120,7 +120,7 @@ static void fill(struct bench *bench, const struct figures *empty)
 {
     struct figures f = {.raw = empty->raw};
     bench->crew.payload = 4096;
-    crew_begin(&bench->crew, FILLED_GROUPS, STALENESS);
+    crew_begin(&bench->crew, GROUPS, STALENESS);
     uint64_t job = bench->crew.job;
     crew_close(&bench->crew);
     place_halt(&bench->place);

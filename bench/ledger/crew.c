@@ -348,7 +348,7 @@ void crew_begin(struct crew *crew, int groups, int staleness)
                    " \"trainer\": {\"groups_per_update\": %d, \"updates\": 1000000, \"max_staleness\": %d},"
                    " \"evaluation\": {\"every\": 0, \"episodes\": 0}}",
                    groups, staleness);
-    const struct wire_job_submit message = {.request = 1, .remaining_ms = 10000, .spec = span_text(spec)};
+    const struct wire_job_submit message = {.request = ++crew->requests, .remaining_ms = 10000, .spec = span_text(spec)};
     crew->over = false;
     say(&crew->gateway, WIRE_job_submit, &message);
     wait_for(crew, is_over, "an answer to the job");
@@ -364,7 +364,7 @@ void crew_resume(struct crew *crew, uint64_t job)
 void crew_cancel(struct crew *crew)
 {
     const struct wire_job_command message = {
-        .request = 2, .remaining_ms = 10000, .job = crew->job, .command = span_text("cancel")};
+        .request = ++crew->requests, .remaining_ms = 10000, .job = crew->job, .command = span_text("cancel")};
     crew->over = crew->plays = false;
     say(&crew->gateway, WIRE_job_command, &message);
     wait_for(crew, is_over, "the end of the job");

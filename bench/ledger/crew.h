@@ -49,7 +49,7 @@ struct crew {
     double due;     /* ends that the rate allows now */
     size_t payload; /* bytes */
     uint8_t *noise;
-    uint64_t leases, said, acked, updates, batch_bytes, restarts;
+    uint64_t leases, said, acked, updates, batch_bytes, restarts, requests;
     double *sent; /* [CREW_RING] by token: ms */
     double *took; /* [CREW_RING]: of the newest acknowledgements */
     size_t took_count;

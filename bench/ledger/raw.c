@@ -109,6 +109,22 @@ void raw_ask(const char *conninfo, const char *sql, char *ret, size_t size)
     PQfinish(conn);
 }
 
+void raw_script(const char *conninfo, const char *text)
+{
+    PGconn *conn = dial(conninfo);
+    for (const char *at = text; at && *at;) {
+        char sql[4096];
+        const char *end = strstr(at, ";\n\n");
+        int n = snprintf(sql, sizeof sql, "%.*s", end ? (int)(end - at) : (int)strlen(at), at);
+        if (n < 0 || (size_t)n >= sizeof sql) rig_die("a statement", "is too long");
+        PGresult *result = PQexec(conn, sql);
+        if (PQresultStatus(result) != PGRES_COMMAND_OK) rig_die(sql, PQerrorMessage(conn));
+        PQclear(result);
+        at = end ? end + 3 : NULL;
+    }
+    PQfinish(conn);
+}
+
 static void prepare(PGconn *conn, const char *name, const char *sql)
 {
     PGresult *result = PQprepare(conn, name, sql, 0, NULL);

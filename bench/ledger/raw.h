@@ -11,7 +11,9 @@
 
 /* Makes the tables anew and fills them for so long; episodes that were committed. */
 uint64_t raw_run(const char *conninfo, size_t payload, double seconds, double *ret_seconds);
-/* One statement, or several, of a program that measures: the first value of the last one's answer, "" when there is none. */
+/* Statements that end with ";" and an empty line, one after the other. */
+void raw_script(const char *conninfo, const char *text);
+/* One statement: the first value of its answer, "" when there is none. */
 void raw_ask(const char *conninfo, const char *sql, char *ret, size_t size);
 
 #endif

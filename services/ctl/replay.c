@@ -22,7 +22,9 @@ struct replay {
 static err_t read_job(struct replay *r)
 {
     AUTO(buf) text = {0};
-    TRY(store_read_spec(r->store, r->job, &r->spec));
+    err_t err = store_read_spec(r->store, r->job, &r->spec);
+    if (err == ERR_not_found) return err_set(ERR_not_found, "there is no job %lld", (long long)r->job);
+    TRY(err);
     TRY(store_read_checkpoints(r->store, r->job, &text));
     r->checkpoints = json_loadb(buf_chars(&text), text.size, 0, NULL);
     return r->checkpoints ? ERR_ok : err_set(ERR_database, "the list of checkpoints is not JSON");

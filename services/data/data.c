@@ -85,6 +85,8 @@ static err_t connect_ledger(struct data *data)
         log_info("data epoch %lu", (unsigned long)data->epoch);
     }
     TRY(store_plan_by_key(data->store));
+    TRY(store_episode_rows(data->store, &data->rows));
+    data->analyze_at = 2 * data->rows;
     return jobs_load(data);
 }
 
@@ -207,11 +209,11 @@ static double wall_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
 }
 
-/* Query plans made while a job is small are slow when it has grown. */
-static void analyze(struct data *data, struct plan *plan)
+/* Query plans made while the ledger is small are slow when it has grown. */
+static void analyze(struct data *data)
 {
-    if (!plan || plan->written < plan->analyze_at) return;
-    plan->analyze_at = plan->written < ANALYZE_FIRST ? ANALYZE_FIRST : 2 * plan->written;
+    if (data->rows < data->analyze_at) return;
+    data->analyze_at = data->rows < ANALYZE_FIRST ? ANALYZE_FIRST : 2 * data->rows;
     err_t err = store_analyze(data->store);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "statistics of the ledger");
 }
@@ -233,7 +235,7 @@ static void turn(struct data *data)
     bool wrote = data->in_transaction;
     data->in_transaction = false;
     data->written_episodes += ends;
-    if (data->plan) data->plan->written += ends;
+    data->rows += ends;
     for (size_t i = 0; i < data->saying_count; i++) {
         const struct saying *saying = &data->sayings[i];
         err_t err = bus_send(data->bus, saying->peer, saying->id, saying->message);
@@ -242,7 +244,7 @@ static void turn(struct data *data)
     if (wrote) crash_here(CRASH_turn_told);
     if (ends) data->ack_ms = wall_ms() - start;
     drop_turn(data);
-    if (ends) analyze(data, data->plan);
+    if (ends) analyze(data);
 }
 
 void data_turn(struct data *data)

@@ -79,9 +79,10 @@ struct data {
     struct saying *sayings;
     size_t saying_count, saying_room;
     bool in_transaction;
-    err_t turn_err;     /* first failure of this turn */
-    bool look_for_job;  /* a queued job may be there */
-    uint64_t late_ends; /* ends that were acknowledged and ignored */
+    err_t turn_err;            /* first failure of this turn */
+    bool look_for_job;         /* a queued job may be there */
+    uint64_t late_ends;        /* ends that were acknowledged and ignored */
+    uint64_t rows, analyze_at; /* episodes in the ledger, about; how many there are when its statistics are taken again */
     uint64_t turns, failed_turns;
     uint64_t written_episodes;
     double ack_ms; /* of the newest turn */

@@ -148,6 +148,28 @@ static err_t count_attempt(struct data *data, const struct slot *slot, enum outc
     return plan->hopeless ? ERR_ok : ERR_memory;
 }
 
+/* The job masks whole groups for this class: what of it is open ends, and another one is drawn in its place. Frees the group.
+ */
+static err_t mask_group(struct data *data, const struct slot *slot)
+{
+    struct plan *plan = data->plan;
+    struct group *group = slot->group;
+    TRY(data_begin(data));
+    /* slots of this turn must be rows before they are voided */
+    TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
+    writes_clear(&data->writes);
+    for (size_t i = 0; i < group->size; i++) {
+        if (group->slots[i].state == SLOT_LEASED) finish_revoke(data, &group->slots[i]);
+    }
+    TRY(store_group_void_slots(data->store, plan->job, group->id, outcome_name(OUTCOME_cancelled)));
+    TRY(finish_decide(data, "group", group->id, "mask", outcome_name(slot->outcome),
+                      arena_printf(&data->arena, "{\"episode\": %lld, \"done\": %zu, \"size\": %zu}",
+                                   (long long)slot->episode, group->done, group->size)));
+    TRY(void_group(data, group));
+    plan_remove_group(plan, group);
+    return ERR_ok;
+}
+
 /* An attempt failed: again, or void. */
 static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome outcome, const char *error)
 {
@@ -159,7 +181,7 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
         if (*c < ' ' || *c > '~') *c = '?';
     }
     TRY(count_attempt(data, slot, outcome));
-    bool again = retry_decide(outcome, slot->failures[outcome]) == RETRY_AGAIN;
+    bool again = retry_decide(outcome, slot->failures[outcome], job_retries(&plan->spec, outcome)) == RETRY_AGAIN;
     const struct store_episode_end row = {
         .id = slot->episode,
         .token = slot->token,
@@ -185,7 +207,8 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
     slot->state = SLOT_VOID;
     slot->outcome = outcome;
     slot->group->voided++;
-    return close_group(data, slot->group);
+    bool whole = plan_is_for_update(slot->group->source) && job_mask(&plan->spec, outcome) == JOB_MASK_GROUP;
+    return whole ? mask_group(data, slot) : close_group(data, slot->group);
 }
 
 /* Turns with sampled tokens, as far as they were told. */

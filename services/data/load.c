@@ -31,6 +31,7 @@ static err_t load_slot(struct data *data, const struct store_group *row, const s
     slot->attempt = e->attempt;
     slot->token = e->token;
     slot->hinted = e->hinted;
+    (void)outcome_find(span_text(e->outcome), &slot->outcome);
     slot->reward = e->reward;
     slot->steps = e->steps;
     slot->prompt_tokens = e->prompt_tokens;

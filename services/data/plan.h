@@ -190,9 +190,7 @@ struct plan {
     uint64_t moved_ms; /* last time an episode, a batch, an update or an evaluation was recorded */
     uint64_t failures; /* attempts that failed since then */
     char last_failure[160];
-    bool stall_said;     /* there is an alarm about this stall */
-    uint64_t written;    /* episodes whose ends were written since this mirror was read */
-    uint64_t analyze_at; /* `written` at which the ledger's statistics are taken again: each doubling */
+    bool stall_said; /* there is an alarm about this stall */
 };
 
 err_t plan_new(struct plan **ret) MUST_USE;

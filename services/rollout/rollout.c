@@ -86,7 +86,6 @@ static void flush_ends(struct rollout *rollout)
          n = outbox_due(&rollout->outbox, rollout_now_ms(rollout), due)) {
         struct wire_episodes_done message = {rollout->job, due, n};
         service_tell(rollout->service, WIRE_episodes_done, &message);
-        if (n < OUTBOX_SET) break;
     }
 }
 
@@ -95,7 +94,7 @@ static void ask_for_leases(struct rollout *rollout)
     if (!rollout->ask) return;
     rollout->ask = false;
     uint64_t room = rollout->used < rollout->slots ? rollout->slots - rollout->used : 0;
-    if (rollout->outbox.count >= OUTBOX_MOST) room = 0; /* back-pressure: nothing is committed */
+    if (outbox_is_full(&rollout->outbox)) room = 0;
     struct wire_lease_request request = {rollout->job, room, rollout->counters.leases};
     service_tell(rollout->service, WIRE_lease_request, &request);
 }
@@ -115,7 +114,7 @@ static void on_sweep(uv_timer_t *timer)
     if (!rollout->job) return;
     seats_sweep(rollout);
     seats_flush(rollout);
-    if (rollout->outbox.count >= OUTBOX_MOST / 2) rollout->ask = true;
+    if (rollout->outbox.count) rollout->ask = true; /* it may have been full */
 }
 
 /* ---- messages ---- */

@@ -14,11 +14,11 @@ int64_t stage_submit(struct peer *gateway, const struct stage_job *job, const ch
                    "{\"name\": \"script\", \"seed\": 3, \"environments\": [{\"name\": \"adventure\", \"max_steps\": 10,"
                    " \"tasks\": {\"generate\": {\"levels\": [1], \"count\": %d, \"seed\": 7}, \"holdout\": 4}}],"
                    " \"policy\": {\"init\": {\"preset\": \"tiny-0.1m\"}, \"warmstart\": null},"
-                   " \"rollout\": {\"group_size\": %d},"
+                   " \"rollout\": {\"group_size\": %d%s},"
                    " \"trainer\": {\"groups_per_update\": %d, \"updates\": %d, \"max_staleness\": %d%s},"
                    " \"evaluation\": {\"every\": %d, \"episodes\": %d}%s}",
-                   job->tasks, job->group_size, job->groups, job->updates, job->staleness, job->trainer ? job->trainer : "",
-                   job->every, job->evaluated, job->more ? job->more : "");
+                   job->tasks, job->group_size, job->rollout ? job->rollout : "", job->groups, job->updates, job->staleness,
+                   job->trainer ? job->trainer : "", job->every, job->evaluated, job->more ? job->more : "");
     const struct wire_job_submit message = {
         .request = ++requests, .remaining_ms = 10000, .idempotency_key = span_text(key), .spec = span_text(spec)};
     uint64_t before = gateway->answers;

@@ -13,6 +13,7 @@
 #include "services/common/base/arena.h"
 #include "services/common/base/buf.h"
 
+#define STORE_CONNECT_MS   3000
 #define STORE_STATEMENT_MS 30000
 #define STORE_IDLE_MS      60000 /* a session that idles inside a transaction for this long is ended by the server */
 #define STORE_PORT         5432  /* only the name of the socket file: nothing listens on the network */
@@ -28,8 +29,6 @@ err_t store_plan_by_key(struct store *store) MUST_USE;
 /* Statistics of the job tables now: prepared statements are planned again with them. Autovacuum looks once a minute, which is
  * late for a job that wrote 50 000 episodes by then. */
 err_t store_analyze(struct store *store) MUST_USE;
-/* How long an answer is waited for, instead of STORE_STATEMENT_MS: then the connection is given up (ERR_unavailable). */
-void store_set_patience(struct store *store, int ms);
 void store_close(struct store **store);
 void store_free(struct store **store);       /* the same, for AUTO_PTR(store) */
 bool store_alive(const struct store *store); /* false after the connection was lost */

@@ -2,9 +2,13 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { INSERT, LEASE, END, PAYLOAD, LIST, READ, IMPORTED };
+enum { ROWS, INSERT, LEASE, END, PAYLOAD, LIST, READ, IMPORTED };
 
 static const struct store_statement statements[] = {
+    [ROWS] = {.name = "episode_rows",
+              .doc = "episodes of all jobs, as of the last statistics",
+              .columns = {STORE_INT8},
+              .text = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'episode'::regclass"},
     [INSERT] = {.name = "episode_insert",
                 .doc = "planned slots, one set",
                 .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT4_ARRAY, STORE_TEXT_ARRAY,
@@ -75,6 +79,16 @@ static const struct store_statement statements[] = {
 };
 
 const struct store_table store_episode_table = {"episode", statements, sizeof statements / sizeof *statements};
+
+err_t store_episode_rows(struct store *store, uint64_t *ret)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[ROWS]);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run_one(store, &args, &rows, "the table of episodes"));
+    *ret = (uint64_t)store_get_int(&rows, 0, 0);
+    return ERR_ok;
+}
 
 err_t store_episode_insert(struct store *store, int64_t job, const struct store_episode *episodes, size_t count)
 {

@@ -1,8 +1,25 @@
 #include "services/common/store/store_read.h"
 
-#include "services/common/store/store_internal.h"
+#include "services/common/store/store_link.h"
 
-enum { JOBS, JOB, EVENTS, METRICS, TASKS, EPISODES, EPISODE, DECISIONS, CHECKPOINTS, EVALUATIONS, SPEC, PAYLOAD, PING };
+#include <stdio.h>
+
+enum {
+    JOBS,
+    JOB,
+    EVENTS,
+    METRICS,
+    TASKS,
+    EPISODES,
+    EPISODE,
+    DECISIONS,
+    CHECKPOINTS,
+    EVALUATIONS,
+    SPEC,
+    PAYLOAD,
+    PING,
+    HURRY
+};
 
 #define JOB_FIELDS                                                                                                           \
     "j.id, j.name, j.state, j.reason, j.priority, j.lineage, j.updates_done AS update, j.version, j.created_at, "            \
@@ -83,25 +100,30 @@ static const struct store_statement statements[] = {
                            " AND ($2 = '' OR g.source = $2) AND ($3 = '' OR e.outcome = $3"
                            "  OR ($3 = 'success' AND e.reward >= 0.5) OR ($3 = 'failure' AND e.reward < 0.5))"
                            " AND ($4 < 0 OR g.pin_version = $4) AND ($5 < 0 OR e.id < $5) ORDER BY e.id DESC LIMIT $6")},
-    [EPISODE] = {.name = "read_episode",
-                 .doc = "an episode's whole life",
-                 .params = {STORE_INT8, STORE_INT8},
-                 .columns = {STORE_TEXT},
-                 .text =
-                     "SELECT to_jsonb(r)::text FROM (SELECT e.id, e.slot, e.state, e.attempt, e.token, e.outcome, e.failures,"
-                     " e.error, e.reward, e.steps, e.prompt_tokens, e.action_tokens, e.version_min, e.version_max,"
-                     " e.turn_entropy, e.engine_ms, e.env_ms, e.seed, e.worker, e.max_steps, e.leased_at, e.ended_at,"
-                     " g.advantage[e.slot + 1] AS advantage, (to_jsonb(g) - 'job') AS \"group\","
-                     " (to_jsonb(t) - 'job') AS task,"
-                     " (SELECT coalesce(jsonb_agg(to_jsonb(d) - 'job' ORDER BY d.id), '[]') FROM decision d WHERE d.job ="
-                     " e.job AND ((d.subject = 'episode' AND d.key = e.id) OR (d.subject = 'group' AND d.key = g.id)))"
-                     " AS decisions,"
-                     " (SELECT coalesce(jsonb_agg(jsonb_build_object('lineage', u.lineage, 'update', u.update, 'pass',"
-                     " u.pass, 'source', u.source, 'state', b.state, 'version', b.version, 'digest', b.digest)"
-                     " ORDER BY u.lineage), '[]') FROM training_use u JOIN batch b ON b.job = u.job AND b.lineage ="
-                     " u.lineage AND b.update = u.update WHERE u.job = e.job AND u.episode = e.id) AS trained"
-                     " FROM episode e JOIN episode_group g ON g.job = e.job AND g.id = e.group_id"
-                     " JOIN task t ON t.job = g.job AND t.id = g.task WHERE e.job = $1 AND e.id = $2) r"},
+    [EPISODE] =
+        {.name = "read_episode",
+         .doc = "an episode's whole life",
+         .params = {STORE_INT8, STORE_INT8},
+         .columns = {STORE_TEXT},
+         .text =
+             "SELECT to_jsonb(r)::text FROM (SELECT e.id, e.slot, e.state, e.attempt, e.token, e.outcome, e.failures,"
+             " e.error, e.reward, e.steps, e.prompt_tokens, e.action_tokens, e.version_min, e.version_max,"
+             " e.turn_entropy, e.engine_ms, e.env_ms, e.seed, e.worker, e.max_steps, e.leased_at, e.ended_at,"
+             " g.advantage[e.slot + 1] AS advantage, (to_jsonb(g) - 'job') AS \"group\","
+             " (to_jsonb(t) - 'job') AS task,"
+             " (SELECT coalesce(jsonb_agg(to_jsonb(d) - 'job' ORDER BY d.id), '[]') FROM decision d WHERE d.job ="
+             " e.job AND ((d.subject = 'episode' AND d.key = e.id) OR (d.subject = 'group' AND d.key = g.id)"
+             " OR (d.subject = 'task' AND d.key = t.id)))"
+             " AS decisions,"
+             " (SELECT coalesce(jsonb_agg(jsonb_build_object('lineage', u.lineage, 'update', u.update, 'pass',"
+             " u.pass, 'source', u.source, 'state', b.state, 'outcome', b.outcome, 'version', b.version, 'digest', b.digest,"
+             " 'handed_out_at', b.handed_out_at, 'applied_at', b.applied_at, 'published_at', p.published_at,"
+             " 'checkpoint', p.checkpoint) ORDER BY u.lineage, u.pass), '[]') FROM training_use u JOIN batch b"
+             " ON b.job = u.job AND b.lineage = u.lineage AND b.update = u.update LEFT JOIN policy p ON p.job = b.job"
+             " AND p.lineage = b.lineage AND p.version = b.version AND p.role = 'policy'"
+             " WHERE u.job = e.job AND u.episode = e.id) AS trained"
+             " FROM episode e JOIN episode_group g ON g.job = e.job AND g.id = e.group_id"
+             " JOIN task t ON t.job = g.job AND t.id = g.task WHERE e.job = $1 AND e.id = $2) r"},
     [DECISIONS] = {.name = "read_decisions",
                    .doc = "decisions by id",
                    .params = {STORE_INT8, STORE_INT8, STORE_INT8},
@@ -135,6 +157,11 @@ static const struct store_statement statements[] = {
               .doc = "the schema is there",
               .columns = {STORE_INT8},
               .text = "SELECT epoch FROM data_epoch"},
+    [HURRY] = {.name = "read_hurry",
+               .doc = "how long a statement may take",
+               .params = {STORE_TEXT},
+               .columns = {STORE_TEXT},
+               .text = "SELECT set_config('statement_timeout', $1, false)"},
 };
 
 const struct store_table store_read_table = {"read", statements, sizeof statements / sizeof *statements};
@@ -262,4 +289,19 @@ err_t store_read_ping(struct store *store)
     store_args_init(&args, &statements[PING]);
     AUTO(store_rows) rows = {0};
     return store_run_one(store, &args, &rows, "schema");
+}
+
+#define HURRY_GRACE_MS 1000
+
+err_t store_read_hurry(struct store *store, int ms)
+{
+    char text[16];
+    AUTO(store_args) args = {0};
+    AUTO(store_rows) rows = {0};
+    (void)snprintf(text, sizeof text, "%d", ms);
+    store_args_init(&args, &statements[HURRY]);
+    store_put_text(&args, text);
+    TRY(store_run_one(store, &args, &rows, "statement_timeout"));
+    store->patience_ms = ms + HURRY_GRACE_MS;
+    return ERR_ok;
 }

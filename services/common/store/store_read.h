@@ -35,5 +35,8 @@ err_t store_read_spec(struct store *store, int64_t job, struct buf *out) MUST_US
 /* The compressed sequence of an episode; ERR_not_found when it has none. */
 err_t store_read_payload(struct store *store, int64_t job, int64_t episode, struct buf *out, int64_t *ret_raw_size) MUST_USE;
 err_t store_read_ping(struct store *store) MUST_USE; /* the schema is there */
+/* Statements of this connection take at most so long, and their answers are waited for little longer: for a reader that must
+ * answer meanwhile. */
+err_t store_read_hurry(struct store *store, int ms) MUST_USE;
 
 #endif

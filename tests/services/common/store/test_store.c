@@ -620,6 +620,21 @@ START_TEST(a_killed_backend_is_unavailable)
 }
 END_TEST
 
+/* A reader that is in a hurry gives a server that hangs up, and says so. */
+START_TEST(a_hanging_backend_is_given_up)
+{
+    AUTO_PTR(store) store = cluster_ledger(&cluster, "hanging", MIGRATIONS);
+    OK(store_read_hurry(store, 100));
+    OK(store_read_ping(store));
+    int pid = backend_pid(store);
+    ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+    err_t err = store_read_ping(store);
+    ck_assert_int_eq(kill(pid, SIGCONT), 0);
+    FAILS(err, ERR_unavailable, "did not answer in time");
+    ck_assert(!store_alive(store));
+}
+END_TEST
+
 START_TEST(errors_have_their_class)
 {
     static const struct store_statement make = {.name = "make_unique",
@@ -772,6 +787,7 @@ int main(void)
     tcase_add_test(tcase, taking_over_waits_for_open_transactions);
     tcase_add_test(tcase, a_failed_transaction_cannot_be_committed);
     tcase_add_test(tcase, a_killed_backend_is_unavailable);
+    tcase_add_test(tcase, a_hanging_backend_is_given_up);
     tcase_add_test(tcase, errors_have_their_class);
     tcase_add_test(tcase, conninfo_is_quoted_or_overridden);
     tcase_add_test(tcase, impossible_rows_are_refused);
