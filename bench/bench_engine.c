@@ -1,6 +1,7 @@
 /* bench_engine: how fast the embedded engine trains and plays, beside what this machine's products and memory allow.
- * --quick fewer figures, --cpu for a busy machine (bench/engine/engine.h), --only SHAPE (0.5M, 3M, 10M, 135M), --section
- * train|decode|memory|peer, --peer torch, --threads N; one JSON object at the end under --json. */
+ * --quick fewer figures, --fp16 a cache of halves, --tokens N of a micro-batch, --cpu for a busy machine
+ * (bench/engine/engine.h), --only SHAPE (0.5M, 3M, 10M, 135M), --section train|decode|memory|peer, --peer torch, --threads N;
+ * one JSON object at the end under --json. */
 #include "bench/engine/engine.h"
 #include "bench/support/rig.h"
 
@@ -15,8 +16,10 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    struct engine_bench bench = {
-        .quick = rig_flag(argc, argv, "--quick"), .cpu = rig_flag(argc, argv, "--cpu"), .rows = json_array()};
+    struct engine_bench bench = {.quick = rig_flag(argc, argv, "--quick"),
+                                 .cpu = rig_flag(argc, argv, "--cpu"),
+                                 .half = rig_flag(argc, argv, "--fp16"),
+                                 .rows = json_array()};
     const char *only = rig_option(argc, argv, "--only", NULL), *section = rig_option(argc, argv, "--section", NULL);
     bench.tokens = (size_t)strtoul(rig_option(argc, argv, "--tokens", "0"), NULL, 10);
     bench.threads = (size_t)strtoul(rig_option(argc, argv, "--threads", "2"), NULL, 10);

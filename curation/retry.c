@@ -2,20 +2,19 @@
 
 #include "services/common/base/rng.h"
 
-/* the columns that matter here, so that this folder needs none of rollout/'s code */
-static const struct {
-    bool failure;
-    size_t retries;
-} classes[] = {
-#define OUTCOME(name, failure, retries, doc) [OUTCOME_##name] = {failure, retries},
+#include <stdbool.h>
+
+/* the column that matters here, so that this folder needs none of rollout/'s code */
+static const bool failures_by_class[] = {
+#define OUTCOME(name, failure, retries, doc) [OUTCOME_##name] = failure,
 #include "rollout/outcome.def"
 #undef OUTCOME
 };
 
-enum retry retry_decide(enum outcome outcome, size_t failures)
+enum retry retry_decide(enum outcome outcome, size_t failures, size_t retries)
 {
-    if (!classes[outcome].failure) return RETRY_DONE;
-    return failures <= classes[outcome].retries ? RETRY_AGAIN : RETRY_VOID;
+    if (!failures_by_class[outcome]) return RETRY_DONE;
+    return failures <= retries ? RETRY_AGAIN : RETRY_VOID;
 }
 
 int64_t retry_seed(uint64_t job_seed, int64_t episode, int64_t attempt)

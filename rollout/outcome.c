@@ -3,11 +3,10 @@
 struct outcome_row {
     const char *name;
     bool failure;
-    int retries;
 };
 
 static const struct outcome_row rows[OUTCOME_COUNT] = {
-#define OUTCOME(name, failure, retries, doc) {#name, failure, retries},
+#define OUTCOME(name, failure, retries, doc) {#name, failure},
 #include "rollout/outcome.def"
 #undef OUTCOME
 };
@@ -20,11 +19,6 @@ const char *outcome_name(enum outcome outcome)
 bool outcome_failure(enum outcome outcome)
 {
     return rows[outcome].failure;
-}
-
-int outcome_retries(enum outcome outcome)
-{
-    return rows[outcome].retries;
 }
 
 bool outcome_find(struct span name, enum outcome *ret)

@@ -13,7 +13,6 @@ enum outcome {
 
 const char *outcome_name(enum outcome outcome);
 bool outcome_failure(enum outcome outcome);
-int outcome_retries(enum outcome outcome); /* further attempts that this class allows */
 /* false when there is no such name. */
 bool outcome_find(struct span name, enum outcome *ret);
 

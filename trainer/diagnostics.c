@@ -62,7 +62,8 @@ void diagnostics_clear(struct diagnostics *d)
                               .fau = none,
                               .orm_balanced_accuracy = none,
                               .orm_auroc = none,
-                              .orm_train_loss = none};
+                              .orm_train_loss = none,
+                              .angle = none};
 }
 
 void diagnostics_from_sums(struct diagnostics *d, const struct loss_sums *s, double steps)

@@ -12,13 +12,14 @@
 
 #include <jansson.h>
 
-#define ENGINE_VOCAB 279 /* ids of the presets' tokenizer in the demo's job */
+#define ENGINE_TOKENS 512 /* of a micro-batch: its arrays then stay in the caches */
+#define ENGINE_VOCAB  279 /* ids of the presets' tokenizer in the demo's job */
 
 struct engine_bench {
     size_t threads;
     bool quick;
     bool cpu;            /* the clock is processor time */
-    size_t tokens;       /* of a micro-batch; 0: 1024, of the largest shape 512 */
+    size_t tokens;       /* of a micro-batch; 0: ENGINE_TOKENS */
     bool half;           /* the decoder's cache holds halves */
     char python[600];    /* the peer's; empty without a peer */
     struct pool *pool;   /* of `threads` */
@@ -55,9 +56,9 @@ void engine_row(struct engine_bench *bench, json_t *row); /* takes it */
 /* Ours beside OpenBLAS: prints a line and readies the probe. */
 void rates_open(struct engine_bench *bench);
 void rates_close(struct engine_bench *bench);
-/* A product of ours on all threads, to be measured between the rounds of a figure; and what the best product would then be
- * worth, in FLOP/s. */
-void rates_probe(const struct engine_bench *bench, struct meter *meter);
+/* Products of ours on all threads for some seconds, to be measured between the rounds of a figure; and what the best product
+ * would then be worth, in FLOP/s. */
+void rates_probe(const struct engine_bench *bench, struct meter *meter, double seconds);
 double rates_products(const struct engine_bench *bench, const struct meter *meter);
 /* Bytes/s of a loop that reads `bytes` again and again, split over the threads. */
 double rates_read(const struct engine_bench *bench, size_t bytes);
@@ -66,10 +67,10 @@ double rates_read(const struct engine_bench *bench, size_t bytes);
 struct train_check {
     double logp, entropy, norm;
 };
-/* Tokens/s of forward and backward of `batch` sequences of `length` on each worker, every token a target; what the products
- * could do meanwhile, in FLOP/s. */
+/* Tokens/s of forward and backward of `times` micro-batches of `batch` sequences of `length` on each worker, every token a
+ * target; what the products could do meanwhile, in FLOP/s. */
 double train_rate(const struct engine_bench *bench, const struct engine_shape *shape, size_t batch, size_t length,
-                  double *ret_products, struct train_check *ret_check);
+                  size_t times, double *ret_products, struct train_check *ret_check);
 void train_bench(struct engine_bench *bench, const struct engine_shape *shape);
 double train_flops(const struct model_config *config, size_t length); /* of one token, forward and backward */
 

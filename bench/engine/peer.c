@@ -91,15 +91,16 @@ void peer_bench(struct engine_bench *bench, const struct engine_shape *shape)
     write_weights(model, weights);
     model_free(&model);
     bool large = shape->config.layers > 10;
-    size_t sequences = large ? 2 : 8, length = 256;
+    size_t sequences = 2, length = 256, times = large ? 1 : 4;
     uint32_t batches[] = {1, 16, 64}, context = 256;
     json_t *job = describe(bench, shape, weights);
-    (void)json_object_set_new(job, "train", json_pack("[[i, i]]", (int)(sequences * bench->threads), (int)length));
+    (void)json_object_set_new(job, "train", json_pack("[[i, i]]", (int)(sequences * times * bench->threads), (int)length));
+    (void)json_object_set_new(job, "unique", json_integer((json_int_t)sequences));
     (void)json_object_set_new(job, "decode",
                               json_pack("[[i, i], [i, i], [i, i]]", (int)batches[0], (int)context, (int)batches[1],
                                         (int)context, (int)batches[2], (int)context));
     struct train_check check;
-    double products, ours = train_rate(bench, shape, sequences, length, &products, &check);
+    double products, ours = train_rate(bench, shape, sequences, length, times, &products, &check);
     json_t *theirs = ask(bench, job, path), *row = NULL;
     const json_t *trained = json_array_get(json_object_get(theirs, "train"), 0);
     agree(shape, trained, &check);

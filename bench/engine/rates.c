@@ -101,9 +101,9 @@ void rates_close(struct engine_bench *bench)
     free(bench->probe);
 }
 
-void rates_probe(const struct engine_bench *bench, struct meter *meter)
+void rates_probe(const struct engine_bench *bench, struct meter *meter, double seconds)
 {
-    round_of_ours(meter, bench->probe);
+    for (double end = engine_wall() + seconds; engine_wall() < end || meter->work <= 0;) round_of_ours(meter, bench->probe);
 }
 
 double rates_products(const struct engine_bench *bench, const struct meter *meter)

@@ -10,6 +10,7 @@ struct training {
     struct learner *learner;
     const struct model *model;
     struct learner_batch batch;
+    size_t times; /* micro-batches that each worker computes in a round */
     float *logp[64], *entropy[64], *coefficient;
 };
 
@@ -19,8 +20,10 @@ static void train(void *ctx, size_t index, size_t worker)
     (void)worker;
     const struct learner_out out = {t->logp[index], t->entropy[index], NULL};
     const struct learner_grad grad = {t->coefficient, t->coefficient, NULL};
-    engine_must(learner_forward(t->learner, index, t->model, &t->batch, &out));
-    learner_backward(t->learner, index, t->model, &t->batch, &grad);
+    for (size_t i = 0; i < t->times; i++) {
+        engine_must(learner_forward(t->learner, index, t->model, &t->batch, &out));
+        learner_backward(t->learner, index, t->model, &t->batch, &grad);
+    }
 }
 
 /* Products of the forward pass and twice those for the backward one; attention sees half of the positions on average. */
@@ -65,20 +68,21 @@ static struct train_check check_of(const struct engine_bench *bench, struct trai
 }
 
 double train_rate(const struct engine_bench *bench, const struct engine_shape *shape, size_t batch, size_t length,
-                  double *ret_products, struct train_check *ret_check)
+                  size_t times, double *ret_products, struct train_check *ret_check)
 {
-    struct training t = {0};
+    struct training t = {.times = times};
     struct model *model = shape_model(shape, 1);
     engine_must(learner_new(&t.learner, &shape->config, bench->threads, batch * length, LEARNER_KIND_gradient));
     t.model = model;
     fill(&t, bench, batch, length);
     struct meter meter = {.bench = bench, .threads = bench->threads}, products = meter;
     pool_run(bench->pool, bench->threads, true, train, &t); /* the first one takes the pages */
-    for (double end = engine_wall() + (bench->quick ? 0.3 : 1.2); engine_wall() < end || meter.work <= 0;) {
-        rates_probe(bench, &products);
+    size_t rounds = 0;
+    for (double end = engine_wall() + (bench->quick ? 0.3 : 1.2); engine_wall() < end || meter.work <= 0; rounds++) {
+        rates_probe(bench, &products, 0.1 * meter.seconds / (double)(rounds + 1) + 0.002);
         meter_start(&meter);
         pool_run(bench->pool, bench->threads, true, train, &t);
-        meter_stop(&meter, (double)(batch * length * bench->threads));
+        meter_stop(&meter, (double)(batch * length * times * bench->threads));
     }
     *ret_products = rates_products(bench, &products);
     if (ret_check) *ret_check = check_of(bench, &t, model->count);
@@ -97,11 +101,10 @@ double train_rate(const struct engine_bench *bench, const struct engine_shape *s
 
 void train_bench(struct engine_bench *bench, const struct engine_shape *shape)
 {
-    bool large = shape->config.layers > 10;
     for (size_t length = 128; length <= 512; length *= 2) {
         if (bench->quick && length != 256) continue;
-        size_t batch = (bench->tokens ? bench->tokens : large ? 512 : 1024) / length;
-        double products, rate = train_rate(bench, shape, batch, length, &products, NULL);
+        size_t batch = (bench->tokens ? bench->tokens : ENGINE_TOKENS) / length;
+        double products, rate = train_rate(bench, shape, batch, length, 1, &products, NULL);
         double share = rate * train_flops(&shape->config, length) / products;
         (void)printf("train     %-5s %zu x %zu sequences of %3zu %24.0f tokens/s   %3.0f %% of the products\n", shape->name,
                      bench->threads, batch, length, rate, 100 * share);

@@ -102,7 +102,7 @@ def tokens_of(job, batch, length):
 
 
 def train(model, job, batch, length):
-    tokens = tokens_of(job, batch // job["threads"], length).repeat(job["threads"], 1)  # as our workers: each the same
+    tokens = tokens_of(job, job["unique"], length).repeat(batch // job["unique"], 1)  # as our micro-batches: each the same
     parameters = model.parameters()
 
     def step():

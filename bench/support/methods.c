@@ -160,7 +160,7 @@ static json_t *metric(const struct rig *rig, const char *name)
 /* Evaluations and the tokens that were spent when their version was made. */
 static json_t *collect(const struct rig *rig)
 {
-    json_t *tokens = metric(rig, "tokens_spent"), *hinted = metric(rig, "hinted_tokens");
+    json_t *tokens = metric(rig, "tokens_spent"), *hinted = metric(rig, "hint_rate");
     json_t *answer = rig_get(rig, "/v1/jobs/1/evaluations", NULL), *row = NULL, *points = json_array();
     json_t *rows = json_is_array(answer) ? answer : json_object_get(answer, "evaluations");
     size_t i = 0;
@@ -173,14 +173,14 @@ static json_t *collect(const struct rig *rig)
                                                       rig_number(row, "successes") / rig_number(row, "done"), "levels",
                                                       json_object_get(row, "by_level")));
     }
-    double spent_on_hints = 0;
+    double hint_rate = 0, updates = (double)json_object_size(hinted);
     const char *key = NULL;
     json_t *value = NULL;
-    json_object_foreach(hinted, key, value) spent_on_hints += json_number_value(value);
+    json_object_foreach(hinted, key, value) hint_rate += json_number_value(value) / updates;
     json_decref(answer);
     json_decref(tokens);
     json_decref(hinted);
-    return json_pack("{s:o, s:f}", "points", points, "hinted_tokens", spent_on_hints);
+    return json_pack("{s:o, s:f}", "points", points, "hint_rate", hint_rate);
 }
 
 static json_t *play(const char *job, const char *what)
@@ -234,8 +234,7 @@ static void read_result(const json_t *file, struct result *ret)
     }
     ret->curve.count = count;
     ret->seconds = rig_number(file, "seconds");
-    double all = count ? ret->curve.tokens[count - 1] : 0;
-    ret->hinted = all > 0 ? rig_number(file, "hinted_tokens") / all : 0;
+    ret->hinted = rig_number(file, "hint_rate");
     ret->levels = json_object();
     const char *level = NULL;
     json_t *value = NULL;

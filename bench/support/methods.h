@@ -18,7 +18,7 @@ struct result {
     int64_t seed;
     struct curve curve;
     double seconds;
-    double hinted;  /* share of the trained-for tokens that hinted episodes took */
+    double hinted;  /* share of the episodes that were hinted, mean over the updates */
     json_t *levels; /* {"1": success, ...} of the last evaluation; owned by who asked */
 };
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -64,11 +65,20 @@ void rig_open(struct rig *rig)
     opened = rig;
 }
 
+bool rig_mount(struct rig *rig, long mib)
+{
+    char options[64];
+    (void)snprintf(options, sizeof options, "size=%ldm,mode=0700", mib);
+    rig->mounted = mount("tmpfs", rig->state, "tmpfs", 0, options) == 0;
+    return rig->mounted;
+}
+
 void rig_close(struct rig *rig)
 {
     char command[128];
     if (!rig_pal(rig, "down", NULL, 0)) rig_die("pal down", "failed");
     opened = NULL;
+    if (rig->mounted && umount2(rig->state, MNT_DETACH) != 0) rig_die(rig->state, "cannot be unmounted");
     (void)snprintf(command, sizeof command, "rm -rf '%s'", rig->state);
     if (system(command) != 0) rig_die("removing", rig->state);
     curl_easy_cleanup(rig->curl);
@@ -99,6 +109,7 @@ static long read_number(const struct rig *rig, const char *name)
 double rig_start(struct rig *rig)
 {
     double begin = rig_now();
+    opened = rig;
     if (!rig_pal(rig, "up --detach --port 0", NULL, 0)) rig_die("pal up", "the stack did not start");
     double took = rig_now() - begin;
     (void)snprintf(rig->url, sizeof rig->url, "http://127.0.0.1:%ld", read_number(rig, "gateway.port"));

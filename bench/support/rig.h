@@ -13,6 +13,7 @@ struct rig {
     char state[64];  /* a folder under /tmp */
     char url[64];    /* http://127.0.0.1:PORT */
     long supervisor; /* its pid */
+    bool mounted;    /* the folder is a disk of its own */
     CURL *curl;
 };
 
@@ -24,8 +25,9 @@ const char *rig_option(int argc, char **argv, const char *name, const char *othe
 bool rig_flag(int argc, char **argv, const char *name);
 
 void rig_open(struct rig *rig);
-void rig_close(struct rig *rig);   /* stops the stack and removes the folder */
-double rig_start(struct rig *rig); /* pal up; seconds until it is ready */
+bool rig_mount(struct rig *rig, long mib); /* a small disk in the place of the folder; false where that is not allowed */
+void rig_close(struct rig *rig);           /* stops the stack and removes the folder */
+double rig_start(struct rig *rig);         /* pal up; seconds until it is ready */
 /* Runs pal with these words; the first line of its output in ret (may be NULL). */
 bool rig_pal(const struct rig *rig, const char *words, char *ret, int size);
 /* GET as JSON; NULL when the gateway does not answer with JSON. ret_ms: the time of the whole request (may be NULL). */

@@ -59,7 +59,7 @@ class Guess:
 def all_tasks():
     for turn in range(ROUNDS):
         for secret in range(LOW, HIGH + 1):
-            yield {"task": {"secret": secret, "round": turn}, "level": 1}
+            yield {"task": {"secret": secret, "round": turn}, "level": 1, "hint": "{environment}"}
 
 
 def main():

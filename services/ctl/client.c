@@ -1,4 +1,6 @@
 /* REST over libcurl, to the gateway of this state directory. */
+#include "services/common/run/process.h"
+#include "services/common/run/rundir.h"
 #include "services/ctl/ctl.h"
 
 #include <curl/curl.h>
@@ -54,6 +56,20 @@ static err_t perform(CURL *curl, const char *url, const char *method, const char
     return ERR_ok;
 }
 
+/* The gateway cannot say why it is silent, but its process may be looked at. */
+static err_t no_answer(const struct ctl *ctl, const char *url)
+{
+    char run_dir[CTL_PATH_BYTES];
+    long supervisor = 0;
+    if (!stack_runs(ctl, &supervisor))
+        return err_set(ERR_unavailable, "no stack runs in %s; start one with `pal up`", ctl->state_dir);
+    TRY(rundir_path(ctl->state_dir, run_dir, sizeof run_dir));
+    long pid = process_noted(run_dir, "gateway");
+    enum process_state state = process_state(pid);
+    return err_set(ERR_unavailable, "the gateway at %s does not answer: its process (pid %ld) %s; likely: %s", url, pid,
+                   process_state_name(state), process_cause(state));
+}
+
 err_t client_call(const struct ctl *ctl, const char *method, const char *path, const char *body, const char *header,
                   int timeout_ms, struct reply *ret)
 {
@@ -66,9 +82,7 @@ err_t client_call(const struct ctl *ctl, const char *method, const char *path, c
     if (!curl) return err_set(ERR_memory, "libcurl");
     err_t err = perform(curl, url, method, body, header, timeout_ms, ret);
     curl_easy_cleanup(curl);
-    if (err == ERR_unavailable)
-        return err_set(err, "the gateway at %s does not answer; is the stack up? (`pal status`, `pal up`)", url);
-    return err;
+    return err == ERR_unavailable ? no_answer(ctl, url) : err;
 }
 
 /* A problem's sentence, and its errors one a line. */

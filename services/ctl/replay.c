@@ -1,6 +1,5 @@
 /* pal replay: updates made again from the ledger, their weights compared with what was recorded, bit for bit. */
-#include "services/common/store/store_batch.h"
-#include "services/common/store/store_episode.h"
+#include "services/common/handout/handout.h"
 #include "services/common/store/store_read.h"
 #include "services/ctl/ctl.h"
 #include "services/trainer/apply.h"
@@ -23,7 +22,9 @@ struct replay {
 static err_t read_job(struct replay *r)
 {
     AUTO(buf) text = {0};
-    TRY(store_read_spec(r->store, r->job, &r->spec));
+    err_t err = store_read_spec(r->store, r->job, &r->spec);
+    if (err == ERR_not_found) return err_set(ERR_not_found, "there is no job %lld", (long long)r->job);
+    TRY(err);
     TRY(store_read_checkpoints(r->store, r->job, &text));
     r->checkpoints = json_loadb(buf_chars(&text), text.size, 0, NULL);
     return r->checkpoints ? ERR_ok : err_set(ERR_database, "the list of checkpoints is not JSON");
@@ -56,39 +57,14 @@ static err_t load(struct replay *r, int64_t update)
 /* The batch as it was handed out. */
 static err_t fetch(struct replay *r, int64_t update, struct arena *arena, struct store_batch *batch, struct wire_batch *ret)
 {
-    TRY(store_batch_read(r->store, r->job, update, arena, batch));
-    size_t n = batch->episode_count, wanted = 0;
+    struct wire_batch_member *members = NULL;
     struct store_member *kept = NULL;
-    TRY(store_batch_members(r->store, r->job, batch, arena, &kept));
-    struct wire_batch_member *members = arena_array(arena, struct wire_batch_member, n + 1);
-    struct store_payload *payloads = arena_array(arena, struct store_payload, n + 1);
-    int64_t *ids = arena_array(arena, int64_t, n + 1);
-    if (!members || !payloads || !ids) return ERR_memory;
-    for (size_t i = 0; i < n; i++) {
-        if (kept[i].signal) ids[wanted++] = batch->episodes[i];
-    }
-    TRY(store_payload_read(r->store, r->job, ids, wanted, arena, payloads));
-    wanted = 0;
-    for (size_t i = 0; i < n; i++) {
-        members[i] = (struct wire_batch_member){.episode = (uint64_t)batch->episodes[i],
-                                                .group = (uint64_t)batch->member_group[i],
-                                                .advantage = batch->advantage[i],
-                                                .signal = kept[i].signal,
-                                                .action_tokens = (uint64_t)kept[i].action_tokens,
-                                                .pass = (uint64_t)batch->pass[i]};
-        if (!kept[i].signal) continue;
-        members[i].payload = payloads[wanted].bytes;
-        members[i].payload_raw = (uint64_t)payloads[wanted++].raw_size;
-    }
-    *ret = (struct wire_batch){.job = (uint64_t)r->job,
-                               .lineage = batch->lineage,
-                               .update = update,
-                               .kind = span_text(batch->kind),
-                               .norm_tokens = (uint64_t)batch->norm_tokens,
-                               .groups = batch->group_count,
-                               .no_signal_groups = (uint64_t)batch->no_signal_groups,
-                               .members = members,
-                               .members_count = n};
+    struct wire_judged *judged = NULL;
+    const struct job_spec *spec = &r->assignment->spec;
+    TRY(store_batch_read(r->store, r->job, update, arena, batch));
+    TRY(handout_members(r->store, r->job, spec, batch, arena, &members, &kept));
+    TRY(handout_judged(r->store, r->job, spec, batch, arena, &judged));
+    *ret = handout_message(r->job, batch, members, judged);
     return ERR_ok;
 }
 

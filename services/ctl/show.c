@@ -1,6 +1,7 @@
 /* Commands that ask and print: status, jobs, show, cancel, pause, resume, verify. */
 #include "services/common/job/job.h"
 #include "services/common/run/rundir.h"
+#include "services/common/store/store_read.h"
 #include "services/common/store/store_verify.h"
 #include "services/ctl/ctl.h"
 
@@ -128,8 +129,12 @@ static int tell(struct ctl *ctl, const char *what, const char *done)
     err_t err = client_json(ctl, "POST", path, NULL, &root);
     if (err != ERR_ok) return ctl_fail(err);
     json_decref(root);
-    (void)printf("job %lld %s\n", (long long)job, done);
-    return 0;
+    if (!ctl->json) {
+        (void)printf("job %lld %s\n", (long long)job, done);
+        return 0;
+    }
+    (void)snprintf(path, sizeof path, "/v1/jobs/%lld", (long long)job);
+    return get_and_print(ctl, path, NULL);
 }
 
 int command_cancel(struct ctl *ctl)
@@ -189,7 +194,10 @@ int command_verify(struct ctl *ctl)
     if (!ctl_id(ctl, &job)) return 2;
     err_t err = ctl_ledger(ctl, &store);
     if (err != ERR_ok) return ctl_fail(err);
-    int code = verify_all(store, job, ctl->json);
+    AUTO(buf) spec = {0};
+    err = store_read_spec(store, job, &spec);
+    if (err == ERR_not_found) err = err_set(ERR_not_found, "there is no job %lld", (long long)job);
+    int code = err == ERR_ok ? verify_all(store, job, ctl->json) : ctl_fail(err);
     store_close(&store);
     return code;
 }

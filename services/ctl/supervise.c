@@ -4,6 +4,7 @@
 #include "services/common/run/log.h"
 #include "services/common/run/postgres.h"
 #include "services/common/run/rundir.h"
+#include "services/common/run/service.h"
 #include "services/ctl/ctl.h"
 
 #include <errno.h>
@@ -126,6 +127,22 @@ static size_t deaths_within(const struct child *child, uint64_t now)
     return n;
 }
 
+/* The newest error in a service's log, without its time. */
+static void last_error(const struct supervisor *s, const struct child *child, char *ret, size_t size)
+{
+    char path[CTL_PATH_BYTES + 64], line[1024];
+    (void)snprintf(ret, size, "it did not say why");
+    log_path(s, child->row->name, path, sizeof path);
+    FILE *file = fopen(path, "re");
+    if (!file) return;
+    (void)fseek(file, -(long)(8 * sizeof line), SEEK_END); /* a shorter file is read whole */
+    while (fgets(line, sizeof line, file)) {
+        const char *error = strstr(line, " error ");
+        if (error) (void)snprintf(ret, size, "%.*s", (int)strcspn(error + 7, "\n"), error + 7);
+    }
+    (void)fclose(file);
+}
+
 static void on_child_exit(uv_process_t *process, int64_t status, int signal_number)
 {
     struct child *child = process->data;
@@ -135,6 +152,13 @@ static void on_child_exit(uv_process_t *process, int64_t status, int signal_numb
     uv_close((uv_handle_t *)process, on_handle_closed);
     if (child == &s->children[POSTGRES]) s->server_up = false;
     if (s->stopping) return;
+    if (!signal_number && status == SERVICE_HOPELESS) {
+        char why[1024];
+        last_error(s, child, why, sizeof why);
+        say(s, "%s", why);
+        stop_all(s, 1);
+        return;
+    }
     child->deaths[child->death_count++ % (sizeof child->deaths / sizeof *child->deaths)] = now;
     size_t deaths = deaths_within(child, now);
     child->backoff_ms = deaths <= 1 ? child->row->backoff_ms : child->backoff_ms * 2;
@@ -196,7 +220,9 @@ static err_t start_child(struct supervisor *s, struct child *child)
         return err_set(ERR_io, "%s cannot be started: %s", argv[0], uv_strerror(code));
     }
     child->runs = true;
-    if (child->row->nice && setpriority(PRIO_PROCESS, (id_t)child->process.pid, child->row->nice) != 0)
+    int nice =
+        getpriority(PRIO_PROCESS, 0) + child->row->nice; /* beside the others of this stack, whatever its own priority */
+    if (child->row->nice && setpriority(PRIO_PROCESS, (id_t)child->process.pid, nice) != 0)
         say(s, "%s keeps the priority of the others: %s", child->row->name, strerror(errno));
     return ERR_ok;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define DOWN_MS      45000
+#define UP_MS        120000
 #define DEFAULT_PORT 7878
 
 static void lock_path(const struct ctl *ctl, char *ret, size_t size)
@@ -114,9 +115,13 @@ err_t stack_start(const struct ctl *ctl, int port)
     }
     (void)close(ready[1]);
     (void)waitpid(child, NULL, 0);
-    ssize_t n = read(ready[0], &word, 1); /* 0 when the supervisor ended */
+    /* the supervisor gives up by itself before that; 0 bytes when it ended */
+    struct pollfd wait = {ready[0], POLLIN, 0};
+    int some = poll(&wait, 1, UP_MS);
+    ssize_t n = some > 0 ? read(ready[0], &word, 1) : -1;
     (void)close(ready[0]);
     if (n == 1 && word == 'R') return ERR_ok;
+    if (some == 0) return err_set(ERR_timeout, "the stack is not ready after %d s; see `pal logs pal`", UP_MS / 1000);
     last_line(ctl, why, sizeof why);
     return err_set(ERR_unavailable, "the stack did not start: %s", why);
 }

@@ -44,8 +44,28 @@ static void print_end(const json_t *e)
                      ctl_number(e, "prompt_tokens"), ctl_number(e, "action_tokens"), ctl_number(e, "engine_ms"),
                      ctl_number(e, "env_ms"));
     (void)printf("\n");
-    if (json_is_number(json_object_get(e, "version_min")))
-        (void)printf("versions  %.0f to %.0f drew its tokens\n", ctl_number(e, "version_min"), ctl_number(e, "version_max"));
+}
+
+/* Which weights drew what: turns with the same version in a row are one line. */
+static void print_versions(const json_t *e)
+{
+    const json_t *turns = json_object_get(e, "transcript");
+    size_t first = 0, tokens = 0, t = 0, i = 0;
+    double version = -1;
+    json_t *turn = NULL, *drawn = NULL;
+    json_array_foreach(turns, t, turn)
+    {
+        json_array_foreach(json_object_get(turn, "version"), i, drawn)
+        {
+            if (tokens && json_number_value(drawn) != version) {
+                (void)printf("version   %.0f drew %zu tokens from turn %zu on\n", version, tokens, first);
+                tokens = 0;
+            }
+            if (tokens++ == 0) first = t;
+            version = json_number_value(drawn);
+        }
+    }
+    if (tokens) (void)printf("version   %.0f drew %zu tokens from turn %zu on\n", version, tokens, first);
 }
 
 static void print_group(const json_t *e, const json_t *group)
@@ -78,11 +98,17 @@ static void print_uses(const json_t *e)
     const json_t *uses = json_object_get(e, "trained");
     json_array_foreach(uses, i, use)
     {
-        (void)printf("trained   update %.0f of lineage %.0f, pass %.0f, batch %s", ctl_number(use, "update"),
-                     ctl_number(use, "lineage"), ctl_number(use, "pass"), ctl_text(use, "state"));
+        (void)printf("trained   update %.0f of lineage %.0f, pass %.0f as %s, batch %s %s", ctl_number(use, "update"),
+                     ctl_number(use, "lineage"), ctl_number(use, "pass"), ctl_text(use, "source"), ctl_text(use, "state"),
+                     *ctl_text(use, "applied_at") ? ctl_text(use, "applied_at") : ctl_text(use, "handed_out_at"));
         if (json_is_number(json_object_get(use, "version")))
-            (void)printf("; gave version %.0f, weights %.16s", ctl_number(use, "version"), ctl_text(use, "digest"));
+            (void)printf("; %s, gave version %.0f, weights %.16s", ctl_text(use, "outcome"), ctl_number(use, "version"),
+                         ctl_text(use, "digest"));
         (void)printf("\n");
+        if (*ctl_text(use, "published_at"))
+            (void)printf("policy    version %.0f published %s, %s\n", ctl_number(use, "version"),
+                         ctl_text(use, "published_at"),
+                         *ctl_text(use, "checkpoint") ? ctl_text(use, "checkpoint") : "no checkpoint of its own");
     }
     if (json_array_size(uses) == 0) (void)printf("trained   not (yet): no batch has it\n");
 }
@@ -93,6 +119,11 @@ int command_why(struct ctl *ctl)
     int64_t job = job_text ? strtoll(job_text, NULL, 10) : 0, episode = 0;
     char path[96];
     json_t *e = NULL;
+    char *end = NULL;
+    if (job_text && (strtoll(job_text, &end, 10) < 1 || *end)) {
+        (void)fprintf(stderr, "pal: --job wants a job's number\n");
+        return 2;
+    }
     if (!ctl_id(ctl, &episode)) return 2;
     err_t err = job_text ? ERR_ok : ctl_newest_job(ctl, &job);
     (void)snprintf(path, sizeof path, "/v1/jobs/%lld/episodes/%lld", (long long)job, (long long)episode);
@@ -106,6 +137,7 @@ int command_why(struct ctl *ctl)
         print_plan(e, group, json_object_get(e, "task"));
         print_attempts(e);
         print_end(e);
+        print_versions(e);
         print_group(e, group);
         print_decisions(e);
         print_uses(e);

@@ -1,7 +1,7 @@
 /* Batches: what an update consumes, handed out once and the same whenever it is asked for again. */
 #include "curation/admission.h"
+#include "services/common/handout/handout.h"
 #include "services/common/run/log.h"
-#include "services/common/store/store_batch.h"
 #include "services/common/store/store_job.h"
 #include "services/common/store/store_policy.h"
 #include "services/data/data.h"
@@ -52,22 +52,10 @@ static void answer(struct data *data, const struct peer *peer, const struct stor
                    const struct wire_batch_member *members, const struct wire_judged *judged)
 {
     struct wire_batch *message = arena_array(&data->arena, struct wire_batch, 1);
-    if (message)
-        *message = (struct wire_batch){.job = (uint64_t)data->plan->job,
-                                       .lineage = data->plan->lineage,
-                                       .update = batch->update,
-                                       .kind = span_text(batch->kind),
-                                       .norm_tokens = (uint64_t)batch->norm_tokens,
-                                       .groups = batch->group_count,
-                                       .no_signal_groups = (uint64_t)batch->no_signal_groups,
-                                       .discarded = batch->passes == 0,
-                                       .extra_passes = batch->passes > 0 ? (uint64_t)batch->passes - 1 : 0,
-                                       .phase = (uint64_t)batch->phase,
-                                       .phase_end = batch->phase_end,
-                                       .judged = judged,
-                                       .judged_count = batch->judged_count,
-                                       .members = members,
-                                       .members_count = batch->episode_count};
+    if (message) {
+        *message = handout_message(data->plan->job, batch, members, judged);
+        message->lineage = data->plan->lineage;
+    }
     data_say(data, peer->identity, NULL, WIRE_batch, message);
 }
 
@@ -101,6 +89,34 @@ static void say_end(struct data *data, const struct peer *peer, int64_t update)
     const struct store_batch end = {.update = update, .kind = "end", .passes = 1};
     answer(data, peer, &end, NULL, NULL);
     data->plan->end_said = true;
+}
+
+/* how many the tables have */
+enum {
+#define FIGURE(name, doc) FIGURE_##name,
+#include "services/data/figures.def"
+#include "services/data/method_figures.def"
+#undef FIGURE
+    FIGURES
+};
+
+/* With the batch, so that they outlive this process. */
+static err_t note_figures(struct data *data, int64_t update)
+{
+    struct plan *plan = data->plan;
+    struct batch_figures *f = &plan->figures;
+    struct store_metric *metrics = arena_array(&data->arena, struct store_metric, FIGURES);
+    size_t n = 0;
+    if (!metrics) return ERR_memory;
+    if (f->episodes == 0) return ERR_ok;
+    f->tokens_spent = (double)plan->tokens_spent;
+    f->groups_void = (double)plan->voided;
+    f->episodes_retried = (double)plan->retried;
+#define FIGURE(name, doc)                                                                                                    \
+    if (isfinite(f->name)) metrics[n++] = (struct store_metric){#name, f->name};
+#include "services/data/figures.def"
+#undef FIGURE
+    return store_metric_insert(data->store, plan->job, plan->lineage, update, metrics, n);
 }
 
 static err_t serve(struct data *data, struct peer *peer)
@@ -144,6 +160,7 @@ static err_t serve(struct data *data, struct peer *peer)
     TRY(replay_judged(data, &batch, &judged));
     TRY(pack_payloads(data, members, batch.episode_count));
     figures_take(plan, update, groups, count);
+    TRY(note_figures(data, update));
     answer(data, peer, &batch, members, judged);
     TRY(phase_handed_out(data, update));
     for (size_t g = 0; g < count; g++) plan_remove_group(plan, groups[g]);
@@ -195,19 +212,11 @@ err_t batch_load_ending(struct data *data)
     return ERR_ok;
 }
 
-/* how many the tables have */
-enum {
-#define FIGURE(name, doc) FIGURE_##name,
-#include "services/data/figures.def"
-#include "services/data/method_figures.def"
-#undef FIGURE
-    FIGURES
-};
-
+/* As the trainer reports it. What else was said of the update, by the lineage in which its batch was first handed out, this
+ * lineage says too: each tells its own history whole. */
 static err_t note_metrics(struct data *data, const struct wire_update_done *done)
 {
     struct plan *plan = data->plan;
-    struct batch_figures *f = &plan->figures;
     struct store_metric *metrics = arena_array(&data->arena, struct store_metric, done->metrics_count + FIGURES);
     if (!metrics) return ERR_memory;
     size_t n = 0;
@@ -216,20 +225,12 @@ static err_t note_metrics(struct data *data, const struct wire_update_done *done
         metrics[n++].value = done->metrics[i].value;
         if (!metrics[n - 1].name) return ERR_memory;
     }
-    if (f->update == done->update && f->episodes > 0) {
-        f->tokens_spent = (double)plan->tokens_spent;
-        f->groups_void = (double)plan->voided;
-        f->episodes_retried = (double)plan->retried;
-#define FIGURE(name, doc)                                                                                                    \
-    if (isfinite(f->name)) metrics[n++] = (struct store_metric){#name, f->name};
-#include "services/data/figures.def"
-#undef FIGURE
-    }
 #define FIGURE(name, doc)                                                                                                    \
     if (isfinite(plan->method_figures.name)) metrics[n++] = (struct store_metric){#name, plan->method_figures.name};
 #include "services/data/method_figures.def"
 #undef FIGURE
-    return n ? store_metric_insert(data->store, plan->job, done->lineage, done->update, metrics, n) : ERR_ok;
+    if (n) TRY(store_metric_insert(data->store, plan->job, done->lineage, done->update, metrics, n));
+    return done->lineage > 0 ? store_metric_inherit(data->store, plan->job, done->lineage, done->update) : ERR_ok;
 }
 
 static err_t apply(struct data *data, const struct wire_update_done *done)

@@ -1,7 +1,9 @@
 #include "services/data/data.h"
 
+#include "services/common/run/crash.h"
 #include "services/common/run/log.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -83,6 +85,8 @@ static err_t connect_ledger(struct data *data)
         log_info("data epoch %lu", (unsigned long)data->epoch);
     }
     TRY(store_plan_by_key(data->store));
+    TRY(store_episode_rows(data->store, &data->rows));
+    data->analyze_at = 2 * data->rows;
     return jobs_load(data);
 }
 
@@ -127,7 +131,7 @@ static void reconnect(struct data *data)
     if (err == ERR_stale)
         end_fenced(data);
     else if (err == ERR_conflict || err == ERR_malformed)
-        service_quit(data->service, 1); /* a changed migration, a newer schema: people must look */
+        service_quit(data->service, SERVICE_HOPELESS); /* a changed migration, a newer schema: people must look */
 }
 
 /* The trouble is over: work was committed, or there was none for a while. */
@@ -151,6 +155,11 @@ static void drop_turn(struct data *data)
     data->turn_err = ERR_ok;
     data->in_transaction = false;
     arena_clear(&data->arena);
+    while (data->over) {
+        struct plan *over = data->over;
+        data->over = over->next_over;
+        plan_free(&over);
+    }
 }
 
 /* What is in memory may be ahead of the ledger now: it is read again after a while. Unacknowledged messages come again by
@@ -184,7 +193,11 @@ static err_t advance(struct data *data)
         TRY(data_begin(data));
         TRY(writes_flush(&data->writes, data->store, data->plan, &data->arena));
     }
-    if (data->in_transaction) TRY(store_commit(data->store));
+    if (data->in_transaction) {
+        crash_here(CRASH_turn_written);
+        TRY(store_commit(data->store));
+        crash_here(CRASH_turn_committed);
+    }
     if (works) settle(data);
     return ERR_ok;
 }
@@ -196,22 +209,22 @@ static double wall_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
 }
 
-/* Query plans made while a job is small are slow when it has grown. */
-static void analyze(struct data *data, struct plan *plan)
+/* Query plans made while the ledger is small are slow when it has grown. */
+static void analyze(struct data *data)
 {
-    if (!plan || plan->written < plan->analyze_at) return;
-    plan->analyze_at = plan->written < ANALYZE_FIRST ? ANALYZE_FIRST : 2 * plan->written;
+    if (data->rows < data->analyze_at) return;
+    data->analyze_at = data->rows < ANALYZE_FIRST ? ANALYZE_FIRST : 2 * data->rows;
     err_t err = store_analyze(data->store);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "statistics of the ledger");
 }
 
-void data_turn(struct data *data)
+static void turn(struct data *data)
 {
     if (!data->store) {
         drop_turn(data);
         return;
     }
-    data->turns++;
+    crash_count((int64_t)data->epoch, (int64_t)++data->turns);
     double start = wall_ms();
     size_t ends = data->writes.ends.count;
     if (data->turn_err == ERR_ok) data_fail(data, advance(data));
@@ -219,17 +232,27 @@ void data_turn(struct data *data)
         recover(data);
         return;
     }
+    bool wrote = data->in_transaction;
     data->in_transaction = false;
     data->written_episodes += ends;
-    if (data->plan) data->plan->written += ends;
+    data->rows += ends;
     for (size_t i = 0; i < data->saying_count; i++) {
         const struct saying *saying = &data->sayings[i];
         err_t err = bus_send(data->bus, saying->peer, saying->id, saying->message);
         if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, saying->peer);
     }
+    if (wrote) crash_here(CRASH_turn_told);
     if (ends) data->ack_ms = wall_ms() - start;
     drop_turn(data);
-    if (ends) analyze(data, data->plan);
+    if (ends) analyze(data);
+}
+
+void data_turn(struct data *data)
+{
+    double start = wall_ms();
+    turn(data);
+    double took = wall_ms() - start;
+    if (took > data->longest_turn_ms) data->longest_turn_ms = took;
 }
 
 /* ---- messages ---- */
@@ -270,6 +293,21 @@ static void refuse_without_store(struct data *data, const char *peer, enum wire_
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering the gateway");
 }
 
+/* A question that comes twice is answered once: submitting again would make a second job. */
+static void from_gateway(struct data *data, const char *identity, enum wire_id id, const void *message)
+{
+    const struct wire_job_submit *submit = message;
+    const struct wire_job_command *command = message;
+    struct peer *peer = data_peer(data, identity);
+    uint64_t request = id == WIRE_job_submit ? submit->request : command->request;
+    if (peer && request <= peer->request) return;
+    if (peer) peer->request = request;
+    if (id == WIRE_job_submit)
+        jobs_submit(data, identity, submit);
+    else
+        jobs_command(data, identity, command);
+}
+
 static void job_failed(struct data *data, const struct wire_job_failed *failed)
 {
     struct plan *plan = data->plan;
@@ -302,10 +340,8 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
         refuse_without_store(data, peer, id, message);
     else if (data->turn_err != ERR_ok)
         return; /* this turn is lost already */
-    else if (id == WIRE_job_submit)
-        jobs_submit(data, peer, message);
-    else if (id == WIRE_job_command)
-        jobs_command(data, peer, message);
+    else if (id == WIRE_job_submit || id == WIRE_job_command)
+        from_gateway(data, peer, id, message);
     else if (id == WIRE_pool_import)
         import_request(data, peer, message);
     else if (id == WIRE_episodes_done)
@@ -319,7 +355,7 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
     else if (id == WIRE_job_failed)
         job_failed(data, message);
     else if (id == WIRE_leases_held)
-        finish_unheld(data, peer, message);
+        finish_held(data, peer, message);
     else if (id == WIRE_lease_request) {
         lease_request(data, peer, message);
     } else if (id == WIRE_batch_request) {
@@ -345,12 +381,21 @@ static void on_bad(void *ctx, const char *peer, const char *why)
     log_warn("a bad frame from %s: %s (further ones are only counted)", peer, why);
 }
 
+static void on_continue(uv_signal_t *handle, int number)
+{
+    struct data *data = handle->data;
+    (void)number;
+    data->continued = true;
+}
+
 /* one timer for all expiry */
 static void on_janitor(uv_timer_t *timer)
 {
     struct data *data = timer->data;
     uint64_t now = data_now_ms(data), since = now - data->looked_ms;
     if (data->looked_ms && since > DEAF_MS) peers_forgive(data, since);
+    alarm_deaf(data, data->looked_ms ? since : 0);
+    data->longest_turn_ms = data->deaf_ms ? data->longest_turn_ms : 0;
     data->looked_ms = now;
     reconnect(data);
     if (data->retry_ms && is_quiet(data)) settle(data);
@@ -384,7 +429,9 @@ static err_t init(struct service *service)
     service_endpoint(service, "data", endpoint, sizeof endpoint);
     TRY(bus_listen(&data->bus, &service->loop, endpoint, (struct bus_events){data, on_message, on_turn, on_bad}));
     (void)uv_timer_init(&service->loop, &data->janitor);
-    data->janitor.data = data;
+    (void)uv_signal_init(&service->loop, &data->on_continue);
+    data->janitor.data = data->on_continue.data = data;
+    (void)uv_signal_start(&data->on_continue, on_continue, SIGCONT);
     return uv_timer_start(&data->janitor, on_janitor, 0, DATA_JANITOR_MS) == 0 ? ERR_ok : err_set(ERR_io, "a timer");
 }
 
@@ -399,6 +446,7 @@ static void stop(struct service *service)
     struct data *data = service->self;
     if (!data || !data->bus) return;
     uv_close((uv_handle_t *)&data->janitor, NULL);
+    uv_close((uv_handle_t *)&data->on_continue, NULL);
     bus_free(&data->bus);
 }
 

@@ -15,6 +15,7 @@
 #define DATA_PEERS      256
 #define DATA_SILENT_MS  5000 /* a peer that is silent this long is gone */
 #define DATA_JANITOR_MS 100
+#define DATA_ON_WAY_MS  3000 /* a lease that its worker has not seen after this long is lost */
 #define DATA_COUNTERS   128
 
 #define JOBS_QUARANTINED "every training task is quarantined"
@@ -33,9 +34,11 @@ struct peer {
     bool in_step;     /* its count is known */
     bool waits;       /* trainer: a batch request is open */
     bool asked;       /* and was not looked up in the ledger yet */
+    uint64_t request; /* gateway: number of its newest submit or command; they only grow */
     int64_t wanted_lineage, wanted_update;
     int64_t lineage, version; /* policy served */
     char digest[DIGEST_HEX_BYTES];
+    uint64_t moved_ms; /* its stage's clock: when a counter of what it gets done last grew */
     size_t counter_count;
     struct {
         char name[64];
@@ -58,6 +61,10 @@ struct data {
     uint64_t epoch;
     char migrations[SERVICE_PATH_BYTES];
     uv_timer_t janitor;
+    uv_signal_t on_continue; /* SIGCONT: this process was stopped */
+    bool continued;
+    uint64_t deaf_ms;               /* stood still for so long, and the alarm is due; 0: did not */
+    double longest_turn_ms;         /* since the janitor's last look */
     uint64_t retry_at_ms, retry_ms; /* the next look at the ledger, and how long was waited for it; 0: no trouble lately */
     uint64_t trouble_ms;            /* when the connection or a turn was lost last */
     uint64_t looked_ms;             /* the janitor's last look */
@@ -66,14 +73,16 @@ struct data {
     uint64_t moved_ms;
     struct peer peers[DATA_PEERS];
     struct plan *plan; /* the job on stage, or NULL */
+    struct plan *over; /* jobs that ended in this turn: what is still to be said borrows from them */
     struct writes writes;
     struct arena arena; /* of the turn */
     struct saying *sayings;
     size_t saying_count, saying_room;
     bool in_transaction;
-    err_t turn_err;     /* first failure of this turn */
-    bool look_for_job;  /* a queued job may be there */
-    uint64_t late_ends; /* ends that were acknowledged and ignored */
+    err_t turn_err;            /* first failure of this turn */
+    bool look_for_job;         /* a queued job may be there */
+    uint64_t late_ends;        /* ends that were acknowledged and ignored */
+    uint64_t rows, analyze_at; /* episodes in the ledger, about; how many there are when its statistics are taken again */
     uint64_t turns, failed_turns;
     uint64_t written_episodes;
     double ack_ms; /* of the newest turn */
@@ -138,9 +147,9 @@ void grant_renew(struct data *data, const struct peer *worker);
 /* finish.c */
 void finish_episodes(struct data *data, const char *peer, const struct wire_episodes_done *done);
 void finish_expired(struct data *data);
-/* Leases from before the mirror was read that their worker does not know: their message was lost. */
-void finish_unheld(struct data *data, const char *peer, const struct wire_leases_held *held);
 void finish_worker(struct data *data, const char *identity, enum outcome outcome);
+/* Leases that a worker should have and has not never reached it: they end at once. */
+void finish_held(struct data *data, const char *worker, const struct wire_leases_held *held);
 /* A decision row of this turn; inputs is JSON (NULL: ERR_memory). */
 err_t finish_decide(struct data *data, const char *subject, int64_t key, const char *rule, const char *verdict,
                     const char *inputs) MUST_USE;
@@ -216,13 +225,24 @@ void policy_checkpoint(struct data *data, const char *peer, const struct wire_ch
 void policy_lag(struct data *data, const struct peer *worker);
 const struct wire_policy_wanted *policy_wanted(struct data *data);
 const struct wire_policy_wanted *policy_orm(struct data *data); /* the outcome reward model */
+/* The weights just published are those of this evaluation. */
+void policy_take_weights(const struct plan *plan, struct evaluation *evaluation);
+/* Tells a worker where the weights of a pinned version are: it may have started, or begun a lineage, since they were
+ * published. */
+err_t policy_announce(struct data *data, const char *worker, int64_t version) MUST_USE;
 /* evaluate.c */
 err_t evaluate_start(struct data *data, int64_t version) MUST_USE;
 err_t evaluate_close(struct data *data, struct evaluation *evaluation) MUST_USE;
+/* alarm.c */
+void alarm_gone(struct data *data, const struct peer *peer, bool dead);
+void alarm_deaf(struct data *data, uint64_t ms); /* this process did nothing for so long */
+/* remind.c: after a heartbeat */
+void remind(struct data *data, const struct peer *peer, const struct wire_heartbeat *beat);
 /* stall.c: the watchdog */
 struct stall {
     const char *stage; /* env | rollout | trainer | data */
     char evidence[512];
+    const char *cause; /* what it most likely comes from */
 };
 /* Why nothing moves, as far as it can be seen. */
 void stall_find(const struct data *data, struct stall *ret);

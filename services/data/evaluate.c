@@ -20,6 +20,7 @@ err_t evaluate_start(struct data *data, int64_t version)
     *evaluation = (struct evaluation){
         .next = plan->evaluations, .lineage = plan->lineage, .version = version, .episodes = episodes, .open = episodes};
     plan->evaluations = evaluation;
+    policy_take_weights(plan, evaluation);
     for (size_t i = 0; i < episodes; i++)
         TRY(grant_pinned(data, GROUP_EVALUATION, plan->holdout[i % plan->holdout_count], version));
     return ERR_ok;

@@ -148,6 +148,28 @@ static err_t count_attempt(struct data *data, const struct slot *slot, enum outc
     return plan->hopeless ? ERR_ok : ERR_memory;
 }
 
+/* The job masks whole groups for this class: what of it is open ends, and another one is drawn in its place. Frees the group.
+ */
+static err_t mask_group(struct data *data, const struct slot *slot)
+{
+    struct plan *plan = data->plan;
+    struct group *group = slot->group;
+    TRY(data_begin(data));
+    /* slots of this turn must be rows before they are voided */
+    TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
+    writes_clear(&data->writes);
+    for (size_t i = 0; i < group->size; i++) {
+        if (group->slots[i].state == SLOT_LEASED) finish_revoke(data, &group->slots[i]);
+    }
+    TRY(store_group_void_slots(data->store, plan->job, group->id, outcome_name(OUTCOME_cancelled)));
+    TRY(finish_decide(data, "group", group->id, "mask", outcome_name(slot->outcome),
+                      arena_printf(&data->arena, "{\"episode\": %lld, \"done\": %zu, \"size\": %zu}",
+                                   (long long)slot->episode, group->done, group->size)));
+    TRY(void_group(data, group));
+    plan_remove_group(plan, group);
+    return ERR_ok;
+}
+
 /* An attempt failed: again, or void. */
 static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome outcome, const char *error)
 {
@@ -159,7 +181,7 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
         if (*c < ' ' || *c > '~') *c = '?';
     }
     TRY(count_attempt(data, slot, outcome));
-    bool again = retry_decide(outcome, slot->failures[outcome]) == RETRY_AGAIN;
+    bool again = retry_decide(outcome, slot->failures[outcome], job_retries(&plan->spec, outcome)) == RETRY_AGAIN;
     const struct store_episode_end row = {
         .id = slot->episode,
         .token = slot->token,
@@ -185,7 +207,8 @@ static err_t fail_attempt(struct data *data, struct slot *slot, enum outcome out
     slot->state = SLOT_VOID;
     slot->outcome = outcome;
     slot->group->voided++;
-    return close_group(data, slot->group);
+    bool whole = plan_is_for_update(slot->group->source) && job_mask(&plan->spec, outcome) == JOB_MASK_GROUP;
+    return whole ? mask_group(data, slot) : close_group(data, slot->group);
 }
 
 /* Turns with sampled tokens, as far as they were told. */
@@ -343,26 +366,59 @@ void finish_worker(struct data *data, const char *identity, enum outcome outcome
     if (data->plan && data->plan->running) end_leases(data, is_of, identity, outcome, "its worker went away", false);
 }
 
-struct unheld {
+/* ---- what a worker says it has ---- */
+
+struct held {
     const char *worker;
-    int64_t before;
-    const struct wire_u64s *tokens;
+    uint64_t newest, now_ms;
+    uint64_t *tokens; /* sorted */
+    size_t count;
+    uint64_t on_the_way;
 };
 
-static bool is_unheld(const struct slot *slot, const void *ctx)
+static int by_token(const void *a, const void *b)
 {
-    const struct unheld *u = ctx;
-    if (slot->token >= u->before || strcmp(slot->worker, u->worker) != 0) return false;
-    for (size_t i = 0; i < u->tokens->n; i++) {
-        if (u->tokens->v[i] == (uint64_t)slot->token) return false;
-    }
-    return true;
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
 }
 
-void finish_unheld(struct data *data, const char *peer, const struct wire_leases_held *held)
+static bool is_absent(const struct slot *slot, const struct held *held)
 {
-    const struct plan *plan = data->plan;
-    if (!plan || !plan->running || (uint64_t)plan->job != held->job) return;
-    const struct unheld unheld = {peer, plan->loaded_token, &held->tokens};
-    end_leases(data, is_unheld, &unheld, OUTCOME_cancelled, "its lease never arrived", false);
+    uint64_t token = (uint64_t)slot->token;
+    return strcmp(slot->worker, held->worker) == 0 && !bsearch(&token, held->tokens, held->count, sizeof token, by_token);
+}
+
+/* A link keeps its order: what is older than a lease that came is not on its way any more. */
+static bool is_lost(const struct slot *slot, const void *ctx)
+{
+    const struct held *held = ctx;
+    bool may_come = (uint64_t)slot->token > held->newest && held->now_ms < slot->granted_ms + DATA_ON_WAY_MS;
+    return !may_come && is_absent(slot, held);
+}
+
+static void count_on_the_way(const struct plan *plan, struct held *held)
+{
+    for (const struct group *g = plan->groups; g; g = g->next) {
+        for (size_t i = 0; i < g->size; i++)
+            held->on_the_way += g->slots[i].state == SLOT_LEASED && is_absent(&g->slots[i], held);
+    }
+}
+
+void finish_held(struct data *data, const char *identity, const struct wire_leases_held *message)
+{
+    struct held held = {identity, message->newest, data_now_ms(data), NULL, message->tokens.n, 0};
+    struct peer *worker = data_peer(data, identity);
+    if (!worker || !data->plan || !data->plan->running || (uint64_t)data->plan->job != message->job) return;
+    held.tokens = arena_array(&data->arena, uint64_t, held.count + 1);
+    if (!held.tokens) {
+        data_fail(data, ERR_memory);
+        return;
+    }
+    for (size_t i = 0; i < held.count; i++) held.tokens[i] = message->tokens.v[i];
+    qsort(held.tokens, held.count, sizeof *held.tokens, by_token);
+    end_leases(data, is_lost, &held, OUTCOME_cancelled, "its lease did not reach the worker", false);
+    if (!data->plan || data->turn_err != ERR_ok) return;
+    count_on_the_way(data->plan, &held);
+    worker->granted = message->leases_seen + held.on_the_way;
+    worker->in_step = true;
 }

@@ -35,7 +35,8 @@ static err_t lease_slot(struct data *data, struct slot *slot, const struct peer 
     if (slot->hinted) TRY(guide_hint(data, task, &hint));
     slot->state = SLOT_LEASED;
     slot->token = plan->next_token++;
-    slot->deadline_ms = data_now_ms(data) + lease_ttl(env);
+    slot->granted_ms = data_now_ms(data);
+    slot->deadline_ms = slot->granted_ms + lease_ttl(env);
     (void)snprintf(slot->worker, sizeof slot->worker, "%s", peer->identity);
     *ret = (struct wire_lease){
         .episode = (uint64_t)slot->episode,
@@ -216,6 +217,12 @@ static err_t grant_to(struct data *data, struct peer *peer)
     if (count == 0) return ERR_ok;
     peer->demand -= count;
     peer->granted += count;
+    int64_t announced = -1;
+    for (size_t i = 0; i < count; i++) { /* evaluations are granted one after another */
+        if (leases[i].pin_version < 0 || leases[i].pin_version == announced) continue;
+        announced = leases[i].pin_version;
+        TRY(policy_announce(data, peer->identity, announced));
+    }
     struct wire_leases *message = arena_array(&data->arena, struct wire_leases, 1);
     if (message) *message = (struct wire_leases){(uint64_t)data->plan->job, leases, count};
     data_say(data, peer->identity, NULL, WIRE_leases, message);

@@ -249,7 +249,9 @@ err_t jobs_end(struct data *data, const char *state, const char *reason)
         data->peers[i].demand = 0;
         data->peers[i].waits = false;
     }
-    plan_free(&data->plan);
+    plan->next_over = data->over;
+    data->over = plan;
+    data->plan = NULL;
     data->look_for_job = true;
     return ERR_ok;
 }

@@ -36,6 +36,12 @@ void judge_members(const struct plan *plan, struct group *group)
 {
     for (size_t i = 0; i < group->size; i++) group->slots[i].member = group->slots[i].state == SLOT_DONE;
     if (group->plain) guide_mix(plan, group);
+    if (plan->spec.rollout.mask.truncated == JOB_MASK_TRUNCATED_NONE || !plan_is_for_update(group->source)) return;
+    struct group *const both[] = {group, group->plain};
+    for (size_t g = 0; g < 2 && both[g]; g++) {
+        for (size_t i = 0; i < both[g]->size; i++)
+            if (both[g]->slots[i].outcome == OUTCOME_truncated) both[g]->slots[i].member = false;
+    }
 }
 
 err_t judge_list(struct data *data, struct group *group, struct slot ***ret, size_t *ret_count)

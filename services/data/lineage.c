@@ -1,11 +1,13 @@
 /* A trainer says hello: it owns the lineage already, or a new one begins at the newest committed checkpoint. */
 #include "services/common/run/log.h"
+#include "services/common/store/store_group.h"
 #include "services/common/store/store_job.h"
 #include "services/common/store/store_policy.h"
 #include "services/data/data.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* Back to the checkpoint: what came after is handed out again, under the new lineage. */
 static err_t fork_lineage(struct data *data)
@@ -38,23 +40,49 @@ static err_t fork_lineage(struct data *data)
     return store_job_event(data->store, plan->job, "lineage", message, inputs);
 }
 
-/* Evaluations past the fork are planned anew when their version is published again. */
-static void drop_evaluations(struct plan *plan)
+/* Shared memory does not outlive a clean stop or the machine; the version a lineage begins at is published anew. */
+static bool can_be_played(const struct plan *plan, const struct evaluation *e)
 {
+    return e->version == plan->version || access(e->weights.where, R_OK) == 0;
+}
+
+/* Its groups are in no one's way any more. */
+static err_t give_up(struct data *data, const struct evaluation *e)
+{
+    struct plan *plan = data->plan;
+    for (struct group *g = plan->groups, *next; g; g = next) {
+        next = g->next;
+        if (g->source != GROUP_EVALUATION || g->pin_version != e->version) continue;
+        /* those past the fork are abandoned in the ledger already */
+        if (e->version <= plan->version) TRY(store_group_drop(data->store, plan->job, g->id));
+        plan_remove_group(plan, g);
+    }
+    if (e->version > plan->version) return ERR_ok;
+    TRY(store_evaluation_give_up(data->store, plan->job, e->version));
+    const char *message = arena_printf(&data->arena,
+                                       "the evaluation of version %lld is given up after %zu of %zu episodes: its "
+                                       "weights went with the trainer that published them",
+                                       (long long)e->version, e->done, e->episodes);
+    const char *inputs = arena_printf(&data->arena, "{\"version\": %lld, \"done\": %zu}", (long long)e->version, e->done);
+    return message && inputs ? store_job_event(data->store, plan->job, "evaluation", message, inputs) : ERR_memory;
+}
+
+/* Evaluations past the fork are planned anew when their version is published again. */
+static err_t drop_evaluations(struct data *data)
+{
+    struct plan *plan = data->plan;
     for (struct evaluation **at = &plan->evaluations; *at;) {
         struct evaluation *e = *at;
-        if (e->version <= plan->version) {
+        if (e->version <= plan->version && can_be_played(plan, e)) {
             at = &e->next;
             continue;
         }
+        TRY(give_up(data, e));
         *at = e->next;
-        for (struct group *g = plan->groups, *next; g; g = next) {
-            next = g->next;
-            if (g->source == GROUP_EVALUATION && g->pin_version == e->version) plan_remove_group(plan, g);
-        }
         free(e);
     }
     if (plan->last_evaluated > plan->version) plan->last_evaluated = plan->version;
+    return ERR_ok;
 }
 
 static err_t take_over(struct data *data, struct peer *trainer)
@@ -66,7 +94,7 @@ static err_t take_over(struct data *data, struct peer *trainer)
         TRY(writes_flush(&data->writes, data->store, plan, &data->arena));
         writes_clear(&data->writes);
         TRY(fork_lineage(data));
-        drop_evaluations(plan);
+        TRY(drop_evaluations(data));
         score_drop(plan);
         TRY(method_load(data));
     }

@@ -31,6 +31,7 @@ static err_t load_slot(struct data *data, const struct store_group *row, const s
     slot->attempt = e->attempt;
     slot->token = e->token;
     slot->hinted = e->hinted;
+    (void)outcome_find(span_text(e->outcome), &slot->outcome);
     slot->reward = e->reward;
     slot->steps = e->steps;
     slot->prompt_tokens = e->prompt_tokens;
@@ -155,6 +156,19 @@ static void adopt_leases(struct data *data)
     }
 }
 
+static err_t load_weights(struct data *data, const struct plan *plan, struct evaluation *evaluation)
+{
+    struct store_policy row;
+    err_t err = store_policy_of_version(data->store, plan->job, evaluation->version, &data->arena, &row);
+    if (err == ERR_not_found) return ERR_ok;
+    TRY(err);
+    struct published *weights = &evaluation->weights;
+    *weights = (struct published){.lineage = row.lineage, .version = row.version};
+    (void)snprintf(weights->digest, sizeof weights->digest, "%s", row.digest);
+    (void)snprintf(weights->where, sizeof weights->where, "%s", row.where);
+    return ERR_ok;
+}
+
 static err_t load_evaluations(struct data *data, struct plan *plan)
 {
     struct store_open_evaluation *rows = NULL;
@@ -170,6 +184,7 @@ static err_t load_evaluations(struct data *data, struct plan *plan)
                                  .version = rows[i].version,
                                  .episodes = (size_t)rows[i].episodes};
         plan->evaluations = e;
+        TRY(load_weights(data, plan, e));
         TRY(store_evaluation_levels(data->store, plan->job, e->lineage, e->version, &data->arena, &levels, &n));
         for (size_t k = 0; k < n; k++) {
             e->done += (size_t)levels[k].done;
@@ -218,7 +233,7 @@ static err_t load_groups(struct data *data, struct plan *plan)
     TRY(store_group_counts(data->store, plan->job, &counts));
     plan->next_group = counts.next_group;
     plan->next_episode = counts.next_episode;
-    plan->next_token = plan->loaded_token = counts.next_token;
+    plan->next_token = counts.next_token;
     plan->fresh = counts.fresh;
     plan->replacements = counts.replacements;
     plan->demonstrations = counts.demonstrations;

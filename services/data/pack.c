@@ -1,7 +1,6 @@
 /* The members of a batch as they travel: from the groups in memory, or from the ledger when it is handed out again. */
 #include "curation/admission.h"
-#include "services/common/store/store_batch.h"
-#include "services/common/store/store_episode.h"
+#include "services/common/handout/handout.h"
 #include "services/data/data.h"
 
 /* A batch in the making: its row, and its members. */
@@ -11,20 +10,6 @@ struct packing {
     struct store_batch *batch;
     struct wire_batch_member *members;
 };
-
-/* Does the trainer read it? The policy learns from members with signal, a value head from all, GAIN-RL looks at one prompt
- * of each group. */
-static bool is_read(const struct job_spec *spec, bool signal, bool first)
-{
-    bool value = judge_by_value(spec) || spec->webrl.on || spec->replay_ratio.on;
-    return signal || value || (first && spec->curriculum.kind == JOB_CURRICULUM_GAIN_RL);
-}
-
-/* What is fresh, or shown for the warm start, needs no word. */
-static struct span source_of(const char *source)
-{
-    return span_text(strcmp(source, "fresh") == 0 || strcmp(source, "demonstration") == 0 ? "" : source);
-}
 
 static int64_t age_of(const struct plan *plan, int64_t version_min)
 {
@@ -63,11 +48,11 @@ static err_t pack_slot(struct packing *p, const struct group *of, const struct s
         .action_tokens = (uint64_t)slot->action_tokens,
         .age = age_of(p->plan, slot->version_min),
         .payload_raw = (uint64_t)slot->payload_raw,
-        .source = source_of(p->batch->source[n]),
+        .source = handout_source(p->batch->source[n]),
         .reward = slot->reward,
         .turns = slot->turns,
     };
-    if (is_read(&p->plan->spec, signal, first)) p->members[n].payload = slot->payload;
+    if (handout_reads(&p->plan->spec, signal, first)) p->members[n].payload = slot->payload;
     if (slot->turn) TRY(drop_turns(p, n, slot));
     p->batch->norm_tokens += (int64_t)p->members[n].action_tokens;
     return ERR_ok;
@@ -129,32 +114,6 @@ err_t pack_groups(struct data *data, int64_t update, struct group **groups, size
     return ERR_ok;
 }
 
-/* A member by what the ledger has of it. */
-static void from_ledger(const struct plan *plan, const struct store_batch *batch, size_t i, const struct store_member *kept,
-                        struct wire_batch_member *ret)
-{
-    *ret = (struct wire_batch_member){
-        .episode = (uint64_t)batch->episodes[i],
-        .group = (uint64_t)batch->member_group[i],
-        .advantage = batch->advantage[i],
-        .signal = kept->signal,
-        .action_tokens = (uint64_t)kept->action_tokens,
-        .pass = (uint64_t)batch->pass[i],
-        .age = age_of(plan, kept->version_min),
-        .source = source_of(batch->source[i]),
-        .reward = kept->reward,
-        .turns = kept->turns ? 0 : (uint64_t)kept->steps, /* as far as they were told */
-    };
-    for (size_t t = 0; t < kept->turns; t++) ret->turns += kept->turn_tokens[t] > 0;
-    if (!batch->dropped || batch->dropped[i].n == 0) return;
-    ret->dropped = (struct wire_u64s){batch->dropped[i].v, batch->dropped[i].n};
-    for (size_t k = 0; k < batch->dropped[i].n; k++) {
-        uint64_t turn = batch->dropped[i].v[k];
-        if (turn < kept->turns) ret->action_tokens -= (uint64_t)kept->turn_tokens[turn];
-    }
-    ret->turns -= batch->dropped[i].n;
-}
-
 /* First pass of each pooled member: past those of earlier batches, and past what this one does with the same episode. */
 static err_t take_passes(struct data *data, const size_t *place, const struct store_batch *pooled, struct store_batch *batch)
 {
@@ -190,7 +149,8 @@ err_t pack_pooled(struct data *data, struct store_batch *batch, struct wire_batc
     TRY(take_passes(data, place, &pooled, batch));
     TRY(store_batch_members(data->store, data->plan->job, &pooled, &data->arena, &kept));
     for (size_t i = 0; i < pooled.episode_count; i++) {
-        from_ledger(data->plan, batch, place[i], &kept[i], &members[place[i]]);
+        handout_member(batch, place[i], &kept[i], &members[place[i]]);
+        members[place[i]].age = age_of(data->plan, kept[i].version_min);
         batch->norm_tokens += kept[i].action_tokens;
     }
     return ERR_ok;
@@ -199,14 +159,9 @@ err_t pack_pooled(struct data *data, struct store_batch *batch, struct wire_batc
 err_t pack_stored(struct data *data, const struct store_batch *batch, struct wire_batch_member **ret)
 {
     const struct plan *plan = data->plan;
-    size_t count = batch->episode_count;
     struct store_member *kept = NULL;
-    TRY(store_batch_members(data->store, plan->job, batch, &data->arena, &kept));
-    struct wire_batch_member *members = arena_array(&data->arena, struct wire_batch_member, count + 1);
-    if (!members) return ERR_memory;
-    for (size_t i = 0; i < count; i++) from_ledger(plan, batch, i, &kept[i], &members[i]);
-    TRY(pack_payloads(data, members, count));
-    *ret = members;
+    TRY(handout_members(data->store, plan->job, &plan->spec, batch, &data->arena, ret, &kept));
+    for (size_t i = 0; i < batch->episode_count; i++) (*ret)[i].age = age_of(plan, kept[i].version_min);
     return ERR_ok;
 }
 
@@ -214,29 +169,13 @@ err_t pack_stored(struct data *data, const struct store_batch *batch, struct wir
  * message is sent. */
 err_t pack_payloads(struct data *data, struct wire_batch_member *members, size_t count)
 {
-    int64_t *missing = arena_array(&data->arena, int64_t, count + 1);
-    size_t *place = arena_array(&data->arena, size_t, count + 1), n = 0;
-    if (!missing || !place) return ERR_memory;
     for (size_t i = 0; i < count; i++) {
-        bool first = i == 0 || members[i].group != members[i - 1].group;
         struct span *payload = &members[i].payload;
-        if (payload->size) {
-            uint8_t *copy = arena_take(&data->arena, payload->size, 1);
-            if (!copy) return ERR_memory;
-            memcpy(copy, payload->data, payload->size);
-            payload->data = copy;
-        } else if (is_read(&data->plan->spec, members[i].signal, first)) {
-            place[n] = i;
-            missing[n++] = (int64_t)members[i].episode;
-        }
+        if (payload->size == 0) continue;
+        uint8_t *copy = arena_take(&data->arena, payload->size, 1);
+        if (!copy) return ERR_memory;
+        memcpy(copy, payload->data, payload->size);
+        payload->data = copy;
     }
-    if (n == 0) return ERR_ok;
-    struct store_payload *payloads = arena_array(&data->arena, struct store_payload, n);
-    if (!payloads) return ERR_memory;
-    TRY(store_payload_read(data->store, data->plan->job, missing, n, &data->arena, payloads));
-    for (size_t i = 0; i < n; i++) {
-        members[place[i]].payload = payloads[i].bytes;
-        members[place[i]].payload_raw = (uint64_t)payloads[i].raw_size;
-    }
-    return ERR_ok;
+    return handout_payloads(data->store, data->plan->job, &data->plan->spec, members, count, &data->arena);
 }

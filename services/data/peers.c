@@ -75,7 +75,12 @@ void peers_hello(struct data *data, const char *identity, const struct wire_hell
         log_warn("no room for peer %s", identity);
         return;
     }
-    *peer = (struct peer){.heard_ms = data_now_ms(data), .pid = hello->pid, .version = -1, .lineage = -1, .new_hello = true};
+    *peer = (struct peer){.heard_ms = data_now_ms(data),
+                          .moved_ms = data_now_ms(data),
+                          .pid = hello->pid,
+                          .version = -1,
+                          .lineage = -1,
+                          .new_hello = true};
     (void)snprintf(peer->identity, sizeof peer->identity, "%s", identity);
     to_text(peer->service, sizeof peer->service, hello->service);
     to_text(peer->host, sizeof peer->host, hello->host);
@@ -88,6 +93,18 @@ void peers_hello(struct data *data, const char *identity, const struct wire_hell
     else
         jobs_assign(data, peer);
     if (strcmp(peer->service, "rollout") == 0) grant_renew(data, peer);
+}
+
+/* The counters of what each stage gets done. */
+static bool is_progress(const char *service, const char *counter)
+{
+    static const char *const rows[][2] = {{"env", "resets"},           {"env", "steps"},       {"rollout", "episodes"},
+                                          {"rollout", "engine_steps"}, {"trainer", "updates"}, {"trainer", "updates_skipped"},
+                                          {"gateway", "requests"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (strcmp(rows[i][0], service) == 0 && strcmp(rows[i][1], counter) == 0) return true;
+    }
+    return false;
 }
 
 static void take_counters(struct peer *peer, const struct wire_heartbeat *beat, uint64_t now)
@@ -110,18 +127,11 @@ static void take_counters(struct peer *peer, const struct wire_heartbeat *beat, 
             peer->counters[i].before = beat->counters[i].value;
             peer->counters[i].at_ms = now;
         }
+        if (same && beat->counters[i].value > peer->counters[i].value && is_progress(peer->service, name))
+            peer->moved_ms = now;
         peer->counters[i].value = beat->counters[i].value;
     }
     peer->counter_count = count;
-}
-
-/* A job that ended while its workers were not known here: whoever still works on it is told again. */
-static void say_over(struct data *data, const char *identity, uint64_t job)
-{
-    if (!data->store || job == 0 || (data->plan && (uint64_t)data->plan->job == job)) return;
-    const struct wire_job_stop stop = {job, span_text("it has ended")};
-    err_t err = bus_send(data->bus, identity, WIRE_job_stop, &stop);
-    if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, identity);
 }
 
 void peers_heartbeat(struct data *data, const char *identity, const struct wire_heartbeat *beat)
@@ -135,7 +145,7 @@ void peers_heartbeat(struct data *data, const char *identity, const struct wire_
         to_text(peer->digest, sizeof peer->digest, beat->digest);
         take_counters(peer, beat, data_now_ms(data));
         if (strcmp(peer->service, "rollout") == 0) policy_lag(data, peer);
-        say_over(data, identity, beat->job);
+        if (!ack.hello_again) remind(data, peer, beat);
     }
     err_t err = bus_send(data->bus, identity, WIRE_heartbeat_ack, &ack);
     if (err != ERR_ok) log_err(LOG_LEVEL_WARN, err, "answering a heartbeat");
@@ -183,7 +193,7 @@ void peers_expire(struct data *data)
         peer->gone = true;
         peer->demand = 0;
         peer->waits = false;
-        log_warn("%s has %s: gone", peer->identity, dead ? "died" : "been silent for 5 s");
+        alarm_gone(data, peer, dead);
         finish_worker(data, peer->identity, OUTCOME_cancelled);
         if (strcmp(peer->service, "env") == 0) say_env_lost(data);
         if (data->store && data_begin(data) == ERR_ok) data_fail(data, store_service_gone(data->store, peer->identity));

@@ -56,7 +56,7 @@ err_t plan_set_spec(struct plan *plan, const char *text)
 err_t plan_add_task(struct plan *plan, const struct plan_task *task)
 {
     struct plan_task *tasks = plan->tasks;
-    if (plan->task_count == plan->task_room) {
+    if (plan->task_count >= plan->task_room) { /* 0 at first: the array that was read has no room */
         size_t room = 2 * plan->task_count + 64;
         tasks = arena_array(&plan->arena, struct plan_task, room);
         if (!tasks) return ERR_memory;

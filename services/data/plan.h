@@ -54,6 +54,7 @@ struct slot {
     int64_t attempt;
     int64_t token;
     char worker[BUS_PEER_BYTES];
+    uint64_t granted_ms; /* 0: by a data manager before this one */
     uint64_t deadline_ms;
     uint8_t failures[OUTCOME_COUNT]; /* attempts that ended so */
     bool hinted;                     /* played with the task's hint */
@@ -107,9 +108,17 @@ struct plan_task {
     struct store_score score; /* the newest that is known here; version -1: none */
 };
 
+/* Weights that workers can pull. */
+struct published {
+    int64_t lineage, version;
+    char digest[DIGEST_HEX_BYTES];
+    char where[1024];
+};
+
 struct evaluation {
     struct evaluation *next;
     int64_t lineage, version;
+    struct published weights; /* of this version, maybe by a lineage before or after its own */
     size_t episodes, open;
     size_t done, successes;
 };
@@ -127,6 +136,7 @@ struct batch_figures {
 };
 
 struct plan {
+    struct plan *next_over; /* in data->over */
     int64_t job;
     struct arena arena; /* spec, tasks: as long as the plan */
     struct job_spec spec;
@@ -151,7 +161,6 @@ struct plan {
     size_t holdout_count;
     struct curriculum_environment draws[JOB_ENVIRONMENTS];
     int64_t next_group, next_episode, next_token;
-    int64_t loaded_token; /* next_token when the mirror was read: grants from before it may have been lost on their way */
     int64_t fresh, replacements; /* groups planned */
     int64_t demonstrations;
     int64_t tokens_spent; /* processed by rollouts, evaluations left out */
@@ -183,9 +192,7 @@ struct plan {
     uint64_t moved_ms; /* last time an episode, a batch, an update or an evaluation was recorded */
     uint64_t failures; /* attempts that failed since then */
     char last_failure[160];
-    bool stall_said;     /* there is an alarm about this stall */
-    uint64_t written;    /* episodes whose ends were written since this mirror was read */
-    uint64_t analyze_at; /* `written` at which the ledger's statistics are taken again: each doubling */
+    bool stall_said; /* there is an alarm about this stall */
 };
 
 err_t plan_new(struct plan **ret) MUST_USE;

@@ -30,6 +30,45 @@ const struct wire_policy_wanted *policy_wanted(struct data *data)
     return wanted;
 }
 
+void policy_take_weights(const struct plan *plan, struct evaluation *evaluation)
+{
+    struct published *weights = &evaluation->weights;
+    *weights = (struct published){.lineage = plan->lineage, .version = plan->published};
+    memcpy(weights->digest, plan->published_digest, sizeof weights->digest);
+    memcpy(weights->where, plan->published_where, sizeof weights->where);
+}
+
+/* What evaluations are pinned to is in memory, what scores are pinned to in the ledger. */
+static err_t find_weights(struct data *data, int64_t version, struct store_policy *ret)
+{
+    const struct evaluation *e = data->plan->evaluations;
+    while (e && e->version != version) e = e->next;
+    if (!e || !e->weights.where[0]) return store_policy_of_version(data->store, data->plan->job, version, &data->arena, ret);
+    *ret = (struct store_policy){.lineage = e->weights.lineage,
+                                 .version = version,
+                                 .digest = arena_text(&data->arena, span_text(e->weights.digest)),
+                                 .where = arena_text(&data->arena, span_text(e->weights.where))};
+    return ret->digest && ret->where ? ERR_ok : ERR_memory;
+}
+
+err_t policy_announce(struct data *data, const char *worker, int64_t version)
+{
+    struct store_policy weights;
+    if (version == data->plan->published) return ERR_ok; /* it is told of the newest anyway */
+    err_t err = find_weights(data, version, &weights);
+    if (err == ERR_not_found) return ERR_ok;
+    TRY(err);
+    struct wire_policy_wanted *wanted = arena_array(&data->arena, struct wire_policy_wanted, 1);
+    if (wanted)
+        *wanted = (struct wire_policy_wanted){.job = (uint64_t)data->plan->job,
+                                              .lineage = weights.lineage,
+                                              .version = version,
+                                              .digest = span_text(weights.digest),
+                                              .where = span_text(weights.where)};
+    data_say(data, worker, NULL, WIRE_policy_wanted, wanted);
+    return data->turn_err;
+}
+
 const struct wire_policy_wanted *policy_orm(struct data *data)
 {
     const struct plan *plan = data->plan;
@@ -108,11 +147,14 @@ static err_t publish(struct data *data, const struct wire_policy_published *publ
         publish_orm(data, published);
         return ERR_ok;
     }
-    if (published->version < plan->published) return ERR_ok;
+    if (published->version <= plan->published) return ERR_ok; /* said before */
     stall_over(data);
     plan->published = published->version;
     to_text(plan->published_digest, sizeof plan->published_digest, published->digest);
     to_text(plan->published_where, sizeof plan->published_where, published->where);
+    for (struct evaluation *e = plan->evaluations; e; e = e->next) {
+        if (e->version == plan->published) policy_take_weights(plan, e); /* a lineage begins at it */
+    }
     data_say(data, NULL, "rollout", WIRE_policy_wanted, policy_wanted(data));
     return is_evaluated(plan, published->version) ? evaluate_start(data, published->version) : ERR_ok;
 }
@@ -158,6 +200,7 @@ void policy_checkpoint(struct data *data, const char *peer, const struct wire_ch
 {
     struct plan *plan = data->plan;
     if (!plan || (uint64_t)plan->job != checkpoint->job || checkpoint->lineage != plan->lineage) return;
+    if (checkpoint->update > plan->updates_done) return; /* its update_done was lost: both come again */
     err_t err = commit(data, checkpoint);
     if (err != ERR_ok) {
         data_fail(data, err);

@@ -89,7 +89,6 @@ err_t ratio_update(struct data *data, const struct wire_update_done *done, int64
                                                 method_told(done, "clip_share"), method_told(done, "explained_variance")};
     struct replay_ratio_verdict verdict;
     if (replay_ratio_read(&config, &plan->ratio, &reading, &verdict)) TRY(decide(data, done->update, before, &verdict));
-    plan->method_figures.passes = (double)passes;
     plan->method_figures.replay_ratio = before;
     if (plan->ratio.windows > 0) plan->method_figures.fau_window = plan->ratio.last_fau;
     return method_put(data, METHOD, fields, sizeof fields / sizeof *fields, &plan->ratio);

@@ -3,8 +3,7 @@
 #include "curation/replay.h"
 
 #include "services/common/base/rng.h"
-#include "services/common/store/store_batch.h"
-#include "services/common/store/store_episode.h"
+#include "services/common/handout/handout.h"
 #include "services/data/data.h"
 
 #include <stdlib.h>
@@ -181,21 +180,5 @@ err_t replay_judge(struct data *data, struct store_batch *batch)
 
 err_t replay_judged(struct data *data, const struct store_batch *batch, struct wire_judged **ret)
 {
-    const struct plan *plan = data->plan;
-    size_t count = batch->judged_count;
-    struct store_outcome *outcomes = NULL;
-    *ret = NULL;
-    if (count == 0) return ERR_ok;
-    struct store_payload *payloads = arena_array(&data->arena, struct store_payload, count);
-    *ret = arena_array(&data->arena, struct wire_judged, count);
-    if (!payloads || !*ret) return ERR_memory;
-    TRY(store_phase_outcomes(data->store, plan->job, batch->judged, count, &data->arena, &outcomes));
-    TRY(store_payload_read(data->store, plan->job, batch->judged, count, &data->arena, payloads));
-    for (size_t i = 0; i < count; i++)
-        (*ret)[i] = (struct wire_judged){.episode = (uint64_t)batch->judged[i],
-                                         .success = outcomes[i].reward >= 0.5,
-                                         .test = phase_tests((uint64_t)plan->spec.seed, outcomes[i].task),
-                                         .payload = payloads[i].bytes,
-                                         .payload_raw = (uint64_t)payloads[i].raw_size};
-    return ERR_ok;
+    return handout_judged(data->store, data->plan->job, &data->plan->spec, batch, &data->arena, ret);
 }

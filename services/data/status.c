@@ -14,11 +14,19 @@ static json_t *peer_json(const struct data *data, const struct peer *peer)
         (void)json_object_set_new(counters, peer->counters[i].name, json_real(peer->counters[i].value));
         (void)json_object_set_new(rates, peer->counters[i].name, json_real(peer->counters[i].rate));
     }
-    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:f, s:I, s:I, s:s, s:I, s:o, s:o}", "service", peer->service, "identity",
-                     peer->identity, "host", peer->host, "pid", (json_int_t)peer->pid, "state", peer->gone ? "gone" : "alive",
-                     "silent_seconds", (double)(data_now_ms(data) - peer->heard_ms) / 1e3, "lineage",
+    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:f, s:f, s:I, s:I, s:s, s:I, s:o, s:o}", "service", peer->service,
+                     "identity", peer->identity, "host", peer->host, "pid", (json_int_t)peer->pid, "state",
+                     peer->gone ? "gone" : "alive", "silent_seconds", (double)(data_now_ms(data) - peer->heard_ms) / 1e3,
+                     "seconds_since_progress", (double)(data_now_ms(data) - peer->moved_ms) / 1e3, "lineage",
                      (json_int_t)peer->lineage, "version", (json_int_t)peer->version, "digest", peer->digest, "demand",
                      (json_int_t)peer->demand, "counters", counters, "rates", rates);
+}
+
+/* What part of the time of `of` things a counter of milliseconds grew by, in percent; waits are counted when they end. */
+static double share_of(const struct peer *peer, const char *counter, double of)
+{
+    double percent = of > 0 ? peers_counter(peer, counter, true) / 10 / of : 0;
+    return percent < 0 ? 0 : percent > 100 ? 100 : percent;
 }
 
 /* Which stage starves which, from the shares of time that the stages measured over the last seconds. */
@@ -34,10 +42,9 @@ static json_t *bottleneck(const struct data *data)
     }
     if (!data->plan) return json_pack("{s:n, s:s}", "stage", "evidence", "no job runs");
     if (data->plan->paused) return json_pack("{s:n, s:s}", "stage", "evidence", "the job is paused");
-    double trains = peers_counter(trainer, "busy_ms", true) / 10, waits = peers_counter(trainer, "wait_ms", true) / 10;
-    double plays = peers_counter(rollout, "engine_ms", true) / 10, idles = peers_counter(rollout, "idle_ms", true) / 10;
-    double slots = peers_counter(rollout, "slots", false), env = peers_counter(rollout, "env_wait_ms", true) / 10;
-    if (slots > 0) env /= slots;
+    double trains = share_of(trainer, "busy_ms", 1), waits = share_of(trainer, "wait_ms", 1);
+    double plays = share_of(rollout, "engine_ms", 1), idles = share_of(rollout, "idle_ms", 1);
+    double env = share_of(rollout, "env_wait_ms", peers_counter(rollout, "slots", false));
     const char *stage = "trainer";
     if (waits > trains) stage = plays >= env ? "rollout" : "env";
     (void)snprintf(
@@ -95,7 +102,9 @@ static json_t *job_json(const struct data *data)
     bool stalled = stall_lasts(data);
     if (stalled) stall_find(data, &stall);
     (void)json_object_set_new(
-        job, "stalled", stalled ? json_pack("{s:s, s:s}", "stage", stall.stage, "evidence", stall.evidence) : json_null());
+        job, "stalled",
+        stalled ? json_pack("{s:s, s:s, s:s}", "stage", stall.stage, "evidence", stall.evidence, "cause", stall.cause)
+                : json_null());
     (void)json_object_set_new(job, "ending", plan->ending ? json_string(plan->ending) : json_null());
     return job;
 }
@@ -107,13 +116,13 @@ err_t status_write(struct data *data, struct buf *out)
         if (data->peers[i].identity[0]) (void)json_array_append_new(services, peer_json(data, &data->peers[i]));
     }
     const struct bus_counters *bus = bus_stats(data->bus);
-    json_t *manager =
-        json_pack("{s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I}", "epoch", (json_int_t)data->epoch,
-                  "database", data->store && data->retry_ms == 0, "trouble", data->trouble, "turns", (json_int_t)data->turns,
-                  "failed_turns", (json_int_t)data->failed_turns, "late_ends", (json_int_t)data->late_ends,
-                  "written_episodes", (json_int_t)data->written_episodes, "turn_ms", data->ack_ms, "bus_received",
-                  (json_int_t)bus->received, "bus_sent", (json_int_t)bus->sent, "bus_bad", (json_int_t)bus->bad,
-                  "bus_given_up", (json_int_t)bus->given_up, "bus_waiting", (json_int_t)bus->waiting);
+    json_t *manager = json_pack(
+        "{s:I, s:b, s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "epoch", (json_int_t)data->epoch,
+        "database", data->store && data->retry_ms == 0, "trouble", data->trouble, "turns", (json_int_t)data->turns,
+        "failed_turns", (json_int_t)data->failed_turns, "late_ends", (json_int_t)data->late_ends, "written_episodes",
+        (json_int_t)data->written_episodes, "turn_ms", data->ack_ms, "bus_received", (json_int_t)bus->received, "bus_sent",
+        (json_int_t)bus->sent, "bus_bad", (json_int_t)bus->bad, "bus_given_up", (json_int_t)bus->given_up, "bus_waiting",
+        (json_int_t)bus->waiting, "bus_faults", (json_int_t)bus->faults);
     json_t *root = json_pack("{s:s, s:o, s:o, s:o, s:o}", "version", PAL_VERSION, "data", manager, "job", job_json(data),
                              "services", services, "bottleneck", bottleneck(data));
     char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;

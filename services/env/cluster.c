@@ -149,6 +149,39 @@ void cluster_release(struct cluster *cluster, uint64_t job, uint64_t episode, ui
     cluster_pump(cluster);
 }
 
+struct holding {
+    uint64_t episode, token;
+};
+
+static int by_episode(const void *a, const void *b)
+{
+    const struct holding *x = a, *y = b;
+    return (x->episode > y->episode) - (x->episode < y->episode);
+}
+
+void cluster_held(struct cluster *cluster, const char *peer, uint64_t job, const uint64_t *episodes, const uint64_t *tokens,
+                  size_t count)
+{
+    struct slot_list *const lists[] = {&cluster->slots.waiting, &cluster->slots.seated};
+    struct holding *held = calloc(count + 1, sizeof *held);
+    if (!held) return; /* the next second */
+    for (size_t i = 0; i < count; i++) held[i] = (struct holding){episodes[i], tokens[i]};
+    qsort(held, count, sizeof *held, by_episode);
+    for (size_t i = 0; i < 2; i++) {
+        for (struct slot *slot = lists[i]->first, *after; slot; slot = after) {
+            after = slot->next;
+            if (slot->job != job || strcmp(slot->peer, peer) != 0) continue;
+            const struct holding key = {slot->episode, 0};
+            const struct holding *found = bsearch(&key, held, count, sizeof *held, by_episode);
+            if (found && found->token >= slot->token) continue;
+            cluster->counters.released++;
+            drop(cluster, slot);
+        }
+    }
+    free(held);
+    cluster_pump(cluster);
+}
+
 void cluster_peer_lost(struct cluster *cluster, const char *peer)
 {
     struct slot_list *const lists[] = {&cluster->slots.waiting, &cluster->slots.seated};

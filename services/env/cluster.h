@@ -53,6 +53,10 @@ void cluster_action(struct cluster *cluster, const char *peer, uint64_t job, con
                     uint64_t remaining_ms);
 /* Silent; an older token is ignored. */
 void cluster_release(struct cluster *cluster, uint64_t job, uint64_t episode, uint64_t token);
+/* Releases a peer's slots of this job that it does not name. Links keep their order: what it asked for before is known here.
+ */
+void cluster_held(struct cluster *cluster, const char *peer, uint64_t job, const uint64_t *episodes, const uint64_t *tokens,
+                  size_t count);
 /* Releases every slot of a peer that is known to be gone. */
 void cluster_peer_lost(struct cluster *cluster, const char *peer);
 

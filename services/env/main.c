@@ -63,6 +63,10 @@ static void on_request(void *ctx, const char *peer, enum wire_id id, const void 
             cluster_action(self->cluster, peer, m->job, &m->items[i], m->remaining_ms);
     } else if (id == WIRE_env_release) {
         release(self, message);
+    } else if (id == WIRE_env_held) {
+        const struct wire_env_held *m = message;
+        size_t count = m->episodes.n < m->tokens.n ? m->episodes.n : m->tokens.n;
+        cluster_held(self->cluster, peer, m->job, m->episodes.v, m->tokens.v, count);
     } else {
         log_warn("%s sent message %d, which the environment cluster does not take", peer, (int)id);
     }

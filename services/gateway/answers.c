@@ -162,10 +162,11 @@ void answers_expire(struct gateway *gateway)
         p->id = 0;
         if (!p->request) continue;
         bool submit = p->question == QUESTION_SUBMIT || p->question == QUESTION_COMMAND || p->question == QUESTION_IMPORT;
-        web_problem(p->request, submit ? 504 : 503,
-                    submit
-                        ? "the data manager did not answer in time; it may still do it: use an Idempotency-Key and ask again"
-                        : "the data manager does not answer",
-                    "");
+        if (submit)
+            web_problem(p->request, 504,
+                        "the data manager did not answer in time; it may still do it: use an Idempotency-Key and ask again",
+                        "");
+        else
+            silence_answer(gateway, p->request);
     }
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define RETRY_MOST_MS 5000
+#define READ_MOST_MS  3000 /* a read of the ledger: nobody else is answered meanwhile */
 #define TICK_MS       50
 
 static const struct web_route routes[] = {
@@ -38,6 +39,7 @@ static void connect_ledger(struct gateway *gateway)
     char conninfo[SERVICE_PATH_BYTES * 2];
     err_t err = store_conninfo(gateway->service->run_dir, "pal_reader", conninfo, sizeof conninfo);
     if (err == ERR_ok) err = store_open(&gateway->store, conninfo);
+    if (err == ERR_ok) err = store_read_hurry(gateway->store, READ_MOST_MS);
     if (err == ERR_ok) err = store_read_ping(gateway->store);
     if (err == ERR_ok) {
         gateway->retry_ms = 0;

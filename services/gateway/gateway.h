@@ -13,7 +13,7 @@
 #define GATEWAY_PORT         7878
 #define GATEWAY_ASK_MS       2000 /* status */
 #define GATEWAY_SUBMIT_MS    5000
-#define GATEWAY_PENDING      256 /* questions under way */
+#define GATEWAY_PENDING      256  /* questions under way */
 #define GATEWAY_SUBSCRIBERS  200
 #define GATEWAY_EVENTS_MS    250 /* between looks for new events */
 #define GATEWAY_KEEPALIVE_MS 15000
@@ -81,6 +81,8 @@ err_t gateway_problems(const struct job_problems *problems, struct buf *out) MUS
 /* answers.c: what the data manager said */
 void answers_message(struct gateway *gateway, enum wire_id id, const void *message);
 void answers_expire(struct gateway *gateway);
+/* silence.c: 503 with `stage`, `evidence` and `cause`, for what the data manager did not answer */
+void silence_answer(struct gateway *gateway, struct web_request *request);
 /* events.c */
 void events_look(struct gateway *gateway);
 void events_progress(struct gateway *gateway, struct span status_json);

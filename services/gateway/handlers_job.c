@@ -164,14 +164,26 @@ void handle_job_get(void *ctx, struct web_request *request)
     if (begin(&read, ctx, request)) end(&read, request, store_read_job(read.store, read.job, &read.out));
 }
 
+/* ?lineages=all: what was forked away, too; false after an answer of 400. */
+static bool all_lineages(struct web_request *request, bool *ret)
+{
+    const char *text = web_query(request, "lineages");
+    *ret = text && strcmp(text, "all") == 0;
+    if (!text || *ret) return true;
+    web_problem(request, 400, "?lineages= must be all, or absent", "");
+    return false;
+}
+
 void handle_job_metrics(void *ctx, struct web_request *request)
 {
     AUTO(read) read = {0};
     int64_t from = 0, limit = 0;
     const char *names = web_query(request, "names");
-    if (!gateway_number(request, "from", 0, &from) || !gateway_limit(request, 1000, &limit)) return;
+    bool all = false;
+    if (!gateway_number(request, "from", 0, &from) || !gateway_limit(request, 1000, &limit) || !all_lineages(request, &all))
+        return;
     if (begin(&read, ctx, request))
-        end(&read, request, store_read_metrics(read.store, read.job, names ? names : "", from, limit, &read.out));
+        end(&read, request, store_read_metrics(read.store, read.job, names ? names : "", from, limit, all, &read.out));
 }
 
 typedef err_t (*list_t)(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out);
@@ -203,7 +215,9 @@ void handle_job_checkpoints(void *ctx, struct web_request *request)
 void handle_job_evaluations(void *ctx, struct web_request *request)
 {
     AUTO(read) read = {0};
-    if (begin(&read, ctx, request)) end(&read, request, store_read_evaluations(read.store, read.job, &read.out));
+    bool all = false;
+    if (!all_lineages(request, &all)) return;
+    if (begin(&read, ctx, request)) end(&read, request, store_read_evaluations(read.store, read.job, all, &read.out));
 }
 
 void handle_job_episodes(void *ctx, struct web_request *request)

@@ -97,6 +97,8 @@ static void take_payload(struct rollout *rollout, struct seat *seat, const struc
 
 void lease_take(struct rollout *rollout, const struct wire_lease *lease)
 {
+    if (lease->token <= rollout->newest_token) return; /* a repetition: tokens only grow, and a link keeps its order */
+    rollout->newest_token = lease->token;
     struct seat *seat = seats_take(rollout, lease->episode);
     rollout->counters.leases++;
     if (!seat) {
@@ -118,8 +120,6 @@ void lease_take(struct rollout *rollout, const struct wire_lease *lease)
         return;
     }
     err_t err = begin(rollout, seat, lease);
-    if (err != ERR_ok)
-        end_failed(rollout, seat, err == ERR_malformed ? OUTCOME_poisoned : OUTCOME_engine_error, err_text());
-    else
-        seats_reset(rollout, seat, lease);
+    if (err == ERR_ok) err = seats_ask(rollout, seat, lease);
+    if (err != ERR_ok) end_failed(rollout, seat, err == ERR_malformed ? OUTCOME_poisoned : OUTCOME_engine_error, err_text());
 }

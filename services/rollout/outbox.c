@@ -28,11 +28,12 @@ err_t outbox_add(struct outbox *outbox, const struct wire_episode_done *done)
     }
     size_t score_bytes = done->scores_count * sizeof *done->scores, token_bytes = done->turn_tokens.n * sizeof(float),
            entropy_bytes = done->turn_entropy.n * sizeof(float);
-    uint8_t *bytes =
-        malloc(score_bytes + token_bytes + entropy_bytes + done->payload.size + done->error.size + done->outcome.size + 1);
+    size_t size = score_bytes + token_bytes + entropy_bytes + done->payload.size + done->error.size + done->outcome.size + 1;
+    uint8_t *bytes = malloc(size);
     if (!bytes) return err_set(ERR_memory, "an episode's end");
     struct outbox_end *end = &outbox->ends[outbox->count++];
-    *end = (struct outbox_end){.done = *done, .bytes = bytes};
+    *end = (struct outbox_end){.done = *done, .bytes = bytes, .size = size};
+    outbox->bytes += size;
     uint8_t *at = bytes; /* what must be aligned comes first */
     struct span scores = keep(&at, span_of(done->scores, score_bytes));
     struct span tokens = keep(&at, span_of(done->turn_tokens.v, token_bytes));
@@ -46,12 +47,18 @@ err_t outbox_add(struct outbox *outbox, const struct wire_episode_done *done)
     return ERR_ok;
 }
 
+bool outbox_is_full(const struct outbox *outbox)
+{
+    return outbox->count >= OUTBOX_MOST || outbox->bytes >= OUTBOX_BYTES;
+}
+
 void outbox_acknowledge(struct outbox *outbox, const struct wire_u64s *tokens)
 {
     for (size_t i = 0; i < tokens->n; i++) {
         for (size_t k = 0; k < outbox->count; k++) {
             if (outbox->ends[k].done.token != tokens->v[i]) continue;
             free(outbox->ends[k].bytes);
+            outbox->bytes -= outbox->ends[k].size;
             outbox->ends[k] = outbox->ends[--outbox->count];
             break;
         }
@@ -68,13 +75,14 @@ void outbox_forget_sent(struct outbox *outbox)
 
 size_t outbox_due(struct outbox *outbox, uint64_t now_ms, struct wire_episode_done *ret)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < outbox->count && n < OUTBOX_SET; i++) {
+    size_t n = 0, size = 0;
+    for (size_t i = 0; i < outbox->count && n < OUTBOX_SET && size < OUTBOX_SET_BYTES; i++) {
         struct outbox_end *end = &outbox->ends[i];
         if (end->sent_ms && now_ms - end->sent_ms < OUTBOX_RESEND_MS) continue;
         if (end->sent_ms) outbox->resent++;
         end->sent_ms = now_ms ? now_ms : 1;
         ret[n++] = end->done;
+        size += end->size;
     }
     return n;
 }

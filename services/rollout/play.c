@@ -5,7 +5,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define MEASURED_MOST 8 /* measurements between two looks at the sockets */
+#define MEASURED_MOST     8                 /* measurements between two looks at the sockets */
+#define STEP_WORK         ((size_t)8 << 30) /* tokens times parameters: about a sixth of a second on two cores */
+#define STEP_TOKENS_LEAST 16
 
 static void on_idle(uv_idle_t *idle)
 {
@@ -145,10 +147,20 @@ struct seat_context play_context(const struct seat *seat)
     return context;
 }
 
-static struct decoder_item item_of(const struct seat *seat, float *logits)
+/* Tokens of one step: a large model's prompts are fed in parts, so that sockets are served and heartbeats leave between. */
+static size_t step_tokens(const struct rollout *rollout)
+{
+    size_t most = STEP_WORK / model_parameters(&rollout->origin.model);
+    return most > STEP_TOKENS_LEAST ? most : STEP_TOKENS_LEAST;
+}
+
+/* logits become NULL when only a part of what is pending is fed: nothing can be drawn yet */
+static struct decoder_item item_of(const struct rollout *rollout, const struct seat *seat, float *logits)
 {
     struct seat_context c = play_context(seat);
-    return (struct decoder_item){(uint32_t)seat->slot, c.token + c.fed, c.count - c.fed, logits};
+    uint32_t pending = c.count - c.fed, most = (uint32_t)step_tokens(rollout);
+    bool part = pending > most;
+    return (struct decoder_item){(uint32_t)seat->slot, c.token + c.fed, part ? most : pending, part ? NULL : logits};
 }
 
 /* One decoder call for the seats that play with this policy. */
@@ -156,7 +168,7 @@ static void feed(struct rollout *rollout, struct policy *policy, struct seat **s
 {
     size_t vocab = (size_t)rollout->origin.model.vocab;
     double start = rollout_clock_ms();
-    for (size_t i = 0; i < count; i++) rollout->items[i] = item_of(seats[i], rollout->logits + i * vocab);
+    for (size_t i = 0; i < count; i++) rollout->items[i] = item_of(rollout, seats[i], rollout->logits + i * vocab);
     err_t err = decoder_step(rollout->decoder, policy->model, policy->id, rollout->items, count);
     double spent = rollout_clock_ms() - start;
     rollout->counters.engine_steps++;
@@ -164,6 +176,10 @@ static void feed(struct rollout *rollout, struct policy *policy, struct seat **s
         struct seat *seat = seats[i];
         const float *logits = rollout->logits + i * vocab;
         seat->engine_ms += spent / (double)count;
+        if (err == ERR_ok && !rollout->items[i].logits) {
+            *(seat->state == SEAT_JUDGE ? &seat->verdict_fed : &seat->runner.fed) += rollout->items[i].count;
+            continue;
+        }
         if (seat->state == SEAT_JUDGE) {
             take_verdict(rollout, seat, logits, err);
             continue;
@@ -175,16 +191,25 @@ static void feed(struct rollout *rollout, struct policy *policy, struct seat **s
     rollout->counters.engine_ms += rollout_clock_ms() - start;
 }
 
-/* The seats that can be fed, into rollout->fed; measurements are made on the way. */
+/* The seats that can be fed, into rollout->fed; the first one that is too much for this step comes first in the next.
+ * Measurements are made on the way. */
 static size_t gather(struct rollout *rollout, size_t *ret_measured)
 {
-    size_t ready = 0;
-    for (size_t i = 0; i < rollout->seat_count && ready < rollout->slots; i++) {
+    size_t ready = 0, tokens = 0, first = rollout->first_seat, most = step_tokens(rollout);
+    rollout->first_seat = 0;
+    for (size_t k = 0; k < rollout->seat_count && ready < rollout->slots; k++) {
+        size_t i = (first + k) % rollout->seat_count;
         struct seat *seat = &rollout->seats[i];
         if (seat->state != SEAT_PLAY && seat->state != SEAT_JUDGE) continue;
         if (seat->player == PLAYER_NONE) {
             if (*ret_measured < MEASURED_MOST) *ret_measured += score_seat(rollout, seat);
         } else if (prepare(rollout, seat)) {
+            struct seat_context c = play_context(seat);
+            tokens += c.count - c.fed;
+            if (ready > 0 && tokens > most) {
+                rollout->first_seat = i;
+                break;
+            }
             rollout->fed[ready++] = seat;
         }
     }

@@ -51,6 +51,7 @@ size_t policies_resident(const struct policies *policies)
  * or used longest ago; NULL when all are in use. */
 static struct policy *place_for(struct policies *policies, enum policy_file_role role, int64_t lineage, int64_t version)
 {
+    if (lineage > policies->lineage) policies->lineage = lineage;
     struct policy *place = NULL;
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         struct policy *p = &policies->rows[i];
@@ -143,7 +144,8 @@ static struct policy *find(struct policies *policies, enum policy_file_role role
     for (size_t i = 0; i < POLICIES_KNOWN; i++) {
         struct policy *p = &policies->rows[i];
         if (!p->known || p->role != role) continue;
-        if (role == POLICY_FILE_policy && p->lineage != policies->lineage) continue;
+        /* evaluations of versions from before a fork are announced with their own lineage */
+        if (role == POLICY_FILE_policy && pin < 0 && p->lineage != policies->lineage) continue;
         if (pin >= 0 ? p->version != pin : p->version < least) continue;
         bool better = !found || p->version > found->version || (p->version == found->version && p->lineage > found->lineage);
         if (better) found = p;

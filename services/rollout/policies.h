@@ -2,8 +2,9 @@
  *
  * The data manager announces versions; weights are mapped from where the trainer published them when an episode needs them,
  * and checked against their digest. At most POLICIES_RESIDENT are held; one that no episode uses and that is not the newest
- * goes first. A new lineage makes older policies unusable for new episodes; a version of the
- * outcome reward model is that of the newest lineage that has announced it. */
+ * goes first. A new lineage makes older ones unusable for new episodes, but for evaluations of versions from before its fork,
+ * which the data manager announces with their own lineage; a version of the outcome reward model is that of the newest
+ * lineage that has announced it. */
 #ifndef PAL_ROLLOUT_SERVICE_POLICIES_H
 #define PAL_ROLLOUT_SERVICE_POLICIES_H
 

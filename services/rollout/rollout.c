@@ -33,6 +33,7 @@ static void close_job(struct rollout *rollout)
     outbox_clear(&rollout->outbox);
     arena_fini(&rollout->arena);
     rollout->job = 0;
+    rollout->newest_token = 0;
     rollout->since_check = ROLLOUT_CHECK_EVERY - 1; /* the first episode is looked at */
 }
 
@@ -85,7 +86,6 @@ static void flush_ends(struct rollout *rollout)
          n = outbox_due(&rollout->outbox, rollout_now_ms(rollout), due)) {
         struct wire_episodes_done message = {rollout->job, due, n};
         service_tell(rollout->service, WIRE_episodes_done, &message);
-        if (n < OUTBOX_SET) break;
     }
 }
 
@@ -94,7 +94,7 @@ static void ask_for_leases(struct rollout *rollout)
     if (!rollout->ask) return;
     rollout->ask = false;
     uint64_t room = rollout->used < rollout->slots ? rollout->slots - rollout->used : 0;
-    if (rollout->outbox.count >= OUTBOX_MOST) room = 0; /* back-pressure: nothing is committed */
+    if (outbox_is_full(&rollout->outbox)) room = 0;
     struct wire_lease_request request = {rollout->job, room, rollout->counters.leases};
     service_tell(rollout->service, WIRE_lease_request, &request);
 }
@@ -104,6 +104,7 @@ static void on_flush(uv_timer_t *timer)
     struct rollout *rollout = timer->data;
     if (!rollout->job) return;
     flush_ends(rollout);
+    if (rollout_now_ms(rollout) - rollout->held_said_ms >= ROLLOUT_HELD_MS) again_say_held(rollout);
     ask_for_leases(rollout);
 }
 
@@ -113,7 +114,7 @@ static void on_sweep(uv_timer_t *timer)
     if (!rollout->job) return;
     seats_sweep(rollout);
     seats_flush(rollout);
-    if (rollout->outbox.count >= OUTBOX_MOST / 2) rollout->ask = true;
+    if (rollout->outbox.count) rollout->ask = true; /* it may have been full */
 }
 
 /* ---- messages ---- */
@@ -171,28 +172,11 @@ static void on_env_turn(void *ctx)
     seats_flush(ctx);
 }
 
-static void tell_held(struct rollout *rollout)
-{
-    uint64_t *tokens = calloc(rollout->seat_count + rollout->outbox.count + 1, sizeof *tokens);
-    size_t n = 0;
-    if (!tokens || !rollout->job) {
-        free(tokens);
-        return;
-    }
-    for (size_t i = 0; i < rollout->seat_count; i++) {
-        if (rollout->seats[i].state != SEAT_FREE) tokens[n++] = rollout->seats[i].token;
-    }
-    for (size_t i = 0; i < rollout->outbox.count; i++) tokens[n++] = rollout->outbox.ends[i].done.token;
-    const struct wire_leases_held held = {rollout->job, {tokens, n}};
-    service_tell(rollout->service, WIRE_leases_held, &held);
-    free(tokens);
-}
-
 static void on_hello_again(struct service *service)
 {
     struct rollout *rollout = service->self;
-    tell_held(rollout);
     outbox_forget_sent(&rollout->outbox);
+    rollout->held_said_ms = 0; /* at once */
     rollout->ask = true;
 }
 
@@ -259,6 +243,7 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     pulse_counter(pulse, "env_wait_ms", n->env_wait_ms);
     pulse_counter(pulse, "unacknowledged", (double)rollout->outbox.count);
     pulse_counter(pulse, "ends_resent", (double)rollout->outbox.resent);
+    pulse_counter(pulse, "calls_resent", (double)n->calls_resent);
     pulse_counter(pulse, "policies_resident", (double)policies_resident(&rollout->policies));
     pulse_counter(pulse, "policy_loads", (double)rollout->policies.loads);
     pulse_counter(pulse, "policy_load_failures", (double)rollout->policies.load_failures);

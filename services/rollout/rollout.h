@@ -24,6 +24,9 @@
 #define ROLLOUT_POLICY_WAIT_MS 5000            /* for weights that a lease needs */
 #define ROLLOUT_ENV_SPARE_MS   3000            /* past the environment's own deadline */
 #define ROLLOUT_FLUSH_MS       20              /* ends and requests leave at most this often */
+#define ROLLOUT_AGAIN_MS       1500            /* a call to the cluster is sent again, the next time after twice as long */
+#define ROLLOUT_HELD_MS        1000            /* between accounts of what is held */
+#define ROLLOUT_HELD_MOST      16384           /* tokens in one */
 #define ROLLOUT_HINT_OWN       "{environment}" /* in a lease's hint: the environment's own */
 #define ROLLOUT_CHECK_EVERY    500             /* episodes between comparisons with the learner */
 
@@ -60,9 +63,13 @@ struct seat {
     uint64_t started_ms, ends_ms; /* of the lease */
     uint64_t since_ms;            /* entered this state */
     uint64_t deadline_ms;         /* of this state */
-    struct policy *policy;        /* held while playing */
-    int32_t slot;                 /* of the decoder, -1 for none */
+    uint64_t again_ms;            /* when a call without an answer is sent again */
+    uint64_t again_wait_ms;
+    struct policy *policy; /* held while playing */
+    int32_t slot;          /* of the decoder, -1 for none */
     struct runner runner;
+    struct buf task;              /* owned: what `reset` borrows */
+    struct wire_reset_item reset; /* as it was sent */
     double engine_ms, env_ms;
 };
 
@@ -75,7 +82,7 @@ struct seat_context {
 
 struct rollout_counters {
     uint64_t episodes, demonstrations, imports, scores, judged, steps, prompt_tokens, shared_tokens, action_tokens, leases,
-        revoked, checked;
+        revoked, checked, calls_resent;
     uint64_t failures[OUTCOME_COUNT];
     double engine_ms, idle_ms, env_wait_ms, logp_gap_max;
     uint64_t engine_steps;
@@ -100,6 +107,7 @@ struct rollout {
     struct judge judge;
     struct seat *seats;
     size_t seat_count, slots, used;
+    size_t first_seat; /* of the next engine step */
     int32_t *free_slots;
     size_t free_slot_count;
     float *logits;              /* [slots, V] */
@@ -113,6 +121,8 @@ struct rollout {
     uint64_t released_episodes[256], released_tokens[256];
     size_t released_count;
     bool ask;
+    uint64_t newest_token; /* greatest of this job's leases */
+    uint64_t held_said_ms;
     struct outbox outbox;
     struct rollout_counters counters;
     uint64_t since_check;
@@ -128,14 +138,17 @@ struct span lease_action(struct seat *seat);
 err_t seats_open(struct rollout *rollout) MUST_USE; /* for the assigned job */
 void seats_close(struct rollout *rollout);
 struct seat *seats_take(struct rollout *rollout, uint64_t episode); /* for a new lease of it; NULL when none is free */
-void seats_reset(struct rollout *rollout, struct seat *seat, const struct wire_lease *lease); /* its environment */
-void seats_act(struct rollout *rollout, struct seat *seat);                                   /* its runner's action */
+/* Its environment. ERR_memory. */
+err_t seats_ask(struct rollout *rollout, struct seat *seat, const struct wire_lease *lease) MUST_USE;
+void seats_act(struct rollout *rollout, struct seat *seat); /* its runner's action */
 void seats_observe(struct rollout *rollout, const struct wire_observation *observation);
 void seats_revoke(struct rollout *rollout, uint64_t episode);
 void seats_env_lost(struct rollout *rollout);                         /* every episode under way lost its environment */
 void seats_sweep(struct rollout *rollout);                            /* deadlines */
 void seats_release(struct rollout *rollout, const struct seat *seat); /* its environment is not wanted any more */
 void seats_leave(struct rollout *rollout, struct seat *seat);         /* nothing is said of it */
+void seats_reset(struct rollout *rollout, const struct seat *seat);   /* adds its reset to the vector */
+void seats_action(struct rollout *rollout, const struct seat *seat);  /* and its action */
 void seats_flush(struct rollout *rollout);                            /* sends resets, actions, releases of this turn */
 /* end.c */
 void end_failed(struct rollout *rollout, struct seat *seat, enum outcome outcome, const char *error);
@@ -145,6 +158,12 @@ err_t end_sequence(const struct seat *seat, struct arena *arena, struct sequence
 /* A measurement: sequence NULL where no payload goes with it. */
 void end_measured(struct rollout *rollout, struct seat *seat, const struct sequence *sequence,
                   const struct wire_counter *scores, size_t count);
+/* again.c: what makes up for messages that were lost */
+void again_await(struct rollout *rollout, struct seat *seat); /* a call was sent */
+void again_look(struct rollout *rollout, struct seat *seat);  /* sends it again when it is time */
+/* Which leases and slots are held here: to data and to the environment cluster, so that both drop what was lost on the way.
+ */
+void again_say_held(struct rollout *rollout);
 /* play.c */
 struct seat_context play_context(const struct seat *seat);
 /* after its runner moved, or could not */

@@ -54,14 +54,26 @@ void seats_flush(struct rollout *rollout)
     flush_releases(rollout);
 }
 
-void seats_act(struct rollout *rollout, struct seat *seat)
+void seats_action(struct rollout *rollout, const struct seat *seat)
 {
     if (rollout->action_count == 1024) seats_flush(rollout); /* the message's maximum */
     rollout->actions[rollout->action_count++] = (struct wire_action_item){
         .episode = seat->episode, .token = seat->token, .step = seat->runner.steps, .action = buf_span(&seat->runner.action)};
+}
+
+void seats_reset(struct rollout *rollout, const struct seat *seat)
+{
+    if (rollout->reset_count == 1024) seats_flush(rollout);
+    rollout->resets[rollout->reset_count++] = seat->reset;
+}
+
+void seats_act(struct rollout *rollout, struct seat *seat)
+{
+    seats_action(rollout, seat);
     seat->state = SEAT_ENV;
     seat->since_ms = rollout_now_ms(rollout);
     seat->deadline_ms = env_deadline(rollout, seat);
+    again_await(rollout, seat);
 }
 
 void seats_release(struct rollout *rollout, const struct seat *seat)
@@ -119,26 +131,31 @@ struct seat *seats_take(struct rollout *rollout, uint64_t episode)
                           .slot = -1,
                           .runner = kept.runner,
                           .given = kept.given,
+                          .task = kept.task,
                           .verdict = kept.verdict};
     buf_clear(&seat->given);
+    buf_clear(&seat->task);
     rollout->used++;
     return seat;
 }
 
-void seats_reset(struct rollout *rollout, struct seat *seat, const struct wire_lease *lease)
+err_t seats_ask(struct rollout *rollout, struct seat *seat, const struct wire_lease *lease)
 {
+    TRY(buf_append(&seat->task, lease->task_text.data, lease->task_text.size));
     seat->deadline_ms = env_deadline(rollout, seat) + (uint64_t)rollout->spec.environments[seat->environment].step_timeout_ms;
-    if (rollout->reset_count == 1024) seats_flush(rollout); /* the message's maximum */
-    rollout->resets[rollout->reset_count++] = (struct wire_reset_item){.episode = lease->episode,
-                                                                       .token = lease->token,
-                                                                       .environment = lease->environment,
-                                                                       .task_text = lease->task_text,
-                                                                       .episode_seed = lease->episode_seed,
-                                                                       .expert = seat->player == PLAYER_EXPERT,
-                                                                       .hint = seat->hint[0] != 0,
-                                                                       .noise = lease->noise,
-                                                                       .noise_seed = lease->seed,
-                                                                       .ttl_ms = lease->ttl_ms};
+    seat->reset = (struct wire_reset_item){.episode = lease->episode,
+                                           .token = lease->token,
+                                           .environment = lease->environment,
+                                           .task_text = buf_span(&seat->task),
+                                           .episode_seed = lease->episode_seed,
+                                           .expert = seat->player == PLAYER_EXPERT,
+                                           .hint = seat->hint[0] != 0,
+                                           .noise = lease->noise,
+                                           .noise_seed = lease->seed,
+                                           .ttl_ms = lease->ttl_ms};
+    seats_reset(rollout, seat);
+    again_await(rollout, seat);
+    return ERR_ok;
 }
 
 void seats_observe(struct rollout *rollout, const struct wire_observation *observation)
@@ -201,6 +218,8 @@ void seats_sweep(struct rollout *rollout)
         } else if (seat->state == SEAT_ENV && now >= seat->deadline_ms) {
             seats_release(rollout, seat);
             end_failed(rollout, seat, OUTCOME_env_timeout, "the environment cluster did not answer in time");
+        } else if (seat->state == SEAT_ENV) {
+            again_look(rollout, seat);
         } else if (seat->state == SEAT_PLAY && !seat->policy && now >= seat->deadline_ms) {
             bool there = policies_get(&rollout->policies, POLICY_FILE_policy, seat->pin_version, seat->min_version,
                                       &rollout->origin.model) != NULL;
@@ -249,6 +268,7 @@ void seats_close(struct rollout *rollout)
         if (seat->state != SEAT_FREE && rollout->env) seats_release(rollout, seat);
         runner_fini(&seat->runner);
         buf_fini(&seat->given);
+        buf_fini(&seat->task);
         free(seat->verdict);
     }
     if (rollout->env) flush_releases(rollout);

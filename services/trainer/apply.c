@@ -1,5 +1,6 @@
 #include "services/trainer/apply.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static void warn(struct apply_result *result)
@@ -43,6 +44,8 @@ static err_t apply_update(struct assignment *a, const atomic_bool *cancel, struc
     const struct intake *batch = a->batch;
     const struct update_batch input = intake_update(batch);
     enum update_outcome outcome = UPDATE_OUTCOME_skipped;
+    double angle = (double)NAN; /* under the weights that the update starts from */
+    if (a->prompts.on && !batch->discarded) TRY(prompts_angle(&a->prompts, a->trainee, batch, &angle));
     err_t err = update_run(a->trainee, &a->update, &input, cancel, &outcome, &result->figures);
     if (err == ERR_numeric) { /* the trainee is as it was; the batch is passed over */
         warn(result);
@@ -54,6 +57,7 @@ static err_t apply_update(struct assignment *a, const atomic_bool *cancel, struc
         result->outcome = update_outcome_name(outcome);
         result->changed = outcome == UPDATE_OUTCOME_applied;
     }
+    result->figures.angle = angle;
     return batch->phase_end ? end_phase(a, cancel, result) : ERR_ok;
 }
 

@@ -39,19 +39,27 @@ static void path_of(const struct archive *archive, struct name name, char ret[AR
     BUG_IF(n < 0 || n >= ARCHIVE_PATH_BYTES);
 }
 
-err_t archive_init(struct archive *archive, const char *state_dir, uint64_t job)
+static bool is_orphan(const char *text, int64_t resume_version)
 {
+    struct name name;
+    size_t size = strlen(text);
+    if (size > 4 && strcmp(text + size - 4, ".tmp") == 0) return true;
+    return read_name(text, &name) && name.version > resume_version;
+}
+
+err_t archive_init(struct archive *archive, const char *state_dir, uint64_t job, int64_t resume_version)
+{
+    archive->orphans = 0;
     int n = snprintf(archive->folder, sizeof archive->folder, "%s/jobs/%" PRIu64 "/checkpoints", state_dir, job);
     if (n < 0 || (size_t)n >= sizeof archive->folder) return err_set(ERR_too_large, "the state directory's path is too long");
     TRY(rundir_make(archive->folder));
     DIR *dir = opendir(archive->folder);
     if (!dir) return err_set(ERR_io, "%s cannot be listed", archive->folder);
     for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
-        size_t size = strlen(entry->d_name);
-        if (size < 4 || strcmp(entry->d_name + size - 4, ".tmp") != 0) continue;
+        if (!is_orphan(entry->d_name, resume_version)) continue;
         char path[sizeof archive->folder + 300];
         (void)snprintf(path, sizeof path, "%s/%s", archive->folder, entry->d_name);
-        (void)unlink(path);
+        archive->orphans += unlink(path) == 0;
     }
     (void)closedir(dir);
     return ERR_ok;

@@ -2,7 +2,9 @@
  * where skipped updates follow the version).
  *
  * A checkpoint is there when its file is written, fsynced, renamed and its folder fsynced. Of those there are, the first and
- * the newest ones are kept; older ones are deleted only after a newer one was acknowledged by the data manager. */
+ * the newest ones are kept; older ones are deleted only after a newer one was acknowledged by the data manager. A trainer
+ * that died leaves orphans: unfinished files, and whole ones that the ledger does not know. A lineage begins at the newest
+ * committed version and redoes what came after, so whatever is newer is an orphan then. */
 #ifndef PAL_SERVICES_TRAINER_ARCHIVE_H
 #define PAL_SERVICES_TRAINER_ARCHIVE_H
 
@@ -12,6 +14,7 @@
 
 struct archive {
     char folder[ARCHIVE_PATH_BYTES - 64];
+    size_t orphans; /* removed by archive_init */
 };
 
 struct archive_entry {
@@ -20,8 +23,8 @@ struct archive_entry {
     uint64_t size;        /* bytes */
 };
 
-/* Makes the folder and removes unfinished files. */
-err_t archive_init(struct archive *archive, const char *state_dir, uint64_t job) MUST_USE;
+/* Makes the folder and removes orphans; resume_version: the newest committed version, -1 when there is none. */
+err_t archive_init(struct archive *archive, const char *state_dir, uint64_t job, int64_t resume_version) MUST_USE;
 /* Writes a checkpoint durably. Blocks. */
 err_t archive_save(const struct archive *archive, const struct checkpoint *checkpoint, struct archive_entry *ret) MUST_USE;
 /* Reads one whose file has this SHA-256 (ERR_malformed otherwise) and at most max_bytes; *ret borrows from *ret_memory, which

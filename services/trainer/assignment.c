@@ -230,6 +230,7 @@ err_t assignment_load(struct assignment *a, struct pool *pool)
     config.blank = origin.pretrained;
     configure(a, &config);
     TRY(configure_phase(a, origin.tokenizer, &config.model));
+    if (a->spec.curriculum.kind == JOB_CURRICULUM_GAIN_RL) TRY(prompts_init(&a->prompts, origin.tokenizer, origin.chat));
     TRY(loss_terms_check(&a->update.terms));
     return a->resume_version < 0 ? begin(a, &origin, &config, pool) : resume(a, &config, pool);
 }
@@ -238,5 +239,5 @@ err_t assignment_prepare(struct assignment *a, const char *state_dir, struct poo
 {
     TRY(assignment_load(a, pool));
     TRY(shelf_init(&a->shelf, state_dir, a->job, a->resume_version));
-    return archive_init(&a->archive, state_dir, a->job);
+    return archive_init(&a->archive, state_dir, a->job, a->resume_version);
 }

@@ -9,6 +9,7 @@
 #include "services/common/wire/wire.h"
 #include "services/trainer/archive.h"
 #include "services/trainer/intake.h"
+#include "services/trainer/prompts.h"
 #include "services/trainer/shelf.h"
 #include "trainer/phase.h"
 #include "trainer/update.h"
@@ -29,6 +30,7 @@ struct assignment {
     struct phase_config phase;
     bool reward_only; /* generated tasks are rewarded by the outcome reward model alone */
     struct intake_reader reader;
+    struct prompts prompts;
     struct trainee *trainee;
     struct shelf shelf;
     struct archive archive;

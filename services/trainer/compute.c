@@ -1,11 +1,14 @@
 #include "services/trainer/compute.h"
 
+#include "services/common/run/crash.h"
+
 #include <stdio.h>
 
 /* The weights of now become a file that workers can pull, the value head with them. */
 static err_t publish(struct compute *c)
 {
     struct assignment *a = c->assignment;
+    crash_here(CRASH_update_computed);
     TRY(model_digest(a->trainee->model, &c->digest));
     const struct value *value = a->trainee->value;
     struct policy_file policy = {.config = a->trainee->model->config,
@@ -23,6 +26,7 @@ static err_t publish(struct compute *c)
     char path[SHELF_PATH_BYTES];
     shelf_path(&a->shelf, a->lineage, a->trainee->version, path);
     TRY(shelf_write(path, &policy));
+    crash_here(CRASH_policy_written);
     c->published = true;
     return ERR_ok;
 }
@@ -59,6 +63,8 @@ static err_t prepare(struct compute *c)
 static err_t run_batch(struct compute *c)
 {
     struct assignment *a = c->assignment;
+    crash_count(a->lineage, a->batch->update);
+    crash_here(CRASH_batch_taken);
     TRY(apply_batch(a, &a->cancel, &c->result));
     c->phase_end = a->batch->phase_end;
     if (c->result.changed) TRY(publish(c));
@@ -69,6 +75,8 @@ static err_t save(struct compute *c)
 {
     const struct assignment *a = c->assignment;
     struct checkpoint checkpoint;
+    crash_count(a->lineage, a->trainee->update);
+    crash_here(CRASH_checkpoint_begun);
     TRY(trainee_checkpoint(a->trainee, &checkpoint));
     checkpoint.job = a->job;
     checkpoint.lineage = a->lineage;
@@ -104,6 +112,7 @@ static void on_done(uv_work_t *request, int status)
 {
     struct compute *c = request->data;
     BUG_IF(status != 0); /* nothing cancels it */
+    c->started_ns = 0;
     c->done(c);
 }
 
@@ -117,7 +126,9 @@ err_t compute_start(struct compute *c, uv_loop_t *loop, enum compute_kind kind, 
     c->result = (struct apply_result){.outcome = ""};
     c->phase_end = c->published = c->rewarded = false;
     c->request.data = c;
+    c->started_ns = uv_hrtime();
     if (uv_queue_work(loop, &c->request, on_thread, on_done) == 0) return ERR_ok; /* from here on it is the thread's */
     c->assignment = NULL;
+    c->started_ns = 0;
     return err_set(ERR_unavailable, "the compute thread");
 }

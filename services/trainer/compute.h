@@ -27,6 +27,7 @@ struct compute {
     bool rewarded;              /* likewise the outcome reward model, */
     struct digest reward;       /* of these weights */
     struct archive_entry saved; /* save */
+    uint64_t started_ns;        /* on the loop; 0: nothing runs */
     double took_ms;
 };
 

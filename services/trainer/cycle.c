@@ -1,5 +1,6 @@
 #include "services/trainer/cycle.h"
 
+#include "services/common/run/crash.h"
 #include "services/common/run/log.h"
 
 #include <stdio.h>
@@ -100,6 +101,7 @@ static void after_prepare(struct cycle *cycle, struct assignment *a)
     log_info("job %lu, lineage %ld: %zu parameters, vocabulary %d, %s version %ld, %.0f ms", (unsigned long)a->job,
              (long)a->lineage, a->trainee->model->count, a->trainee->model->config.vocab,
              a->resume_version < 0 ? "new," : "resumed at", (long)a->trainee->version, c->took_ms);
+    if (a->archive.orphans) log_info("job %lu: %zu orphan files are gone", (unsigned long)a->job, a->archive.orphans);
     if (c->published && !note_published(cycle, a)) return;
     if (c->rewarded) note_reward(cycle, a);
     ask(cycle, a);
@@ -162,8 +164,11 @@ static void after_batch(struct cycle *cycle, struct assignment *a)
         fail(cycle, a, "reporting an update", err_text());
         return;
     }
+    crash_count(a->lineage, a->want);
+    crash_here(CRASH_update_told);
     if (c->published && !note_published(cycle, a)) return;
     if (c->rewarded) note_reward(cycle, a);
+    crash_here(CRASH_policy_told);
     if (a->trainee->bad_updates > (uint64_t)a->spec.trainer.max_bad_updates) {
         fail(cycle, a, "more updates than trainer.max_bad_updates were not finite; the last one", c->result.warning);
         return;
@@ -202,6 +207,8 @@ static void after_save(struct cycle *cycle, struct assignment *a)
                                                       .size = c->saved.size,
                                                       .digest = span_text(a->digest.hex)};
     if (outbox_checkpoint(&cycle->outbox, &message) != ERR_ok) fail(cycle, a, "reporting a checkpoint", err_text());
+    crash_count(a->lineage, a->trainee->update);
+    crash_here(CRASH_checkpoint_told);
 }
 
 static void on_done(struct compute *compute)
@@ -364,8 +371,11 @@ void cycle_trainer_ack(struct cycle *cycle, const struct wire_trainer_ack *messa
         cycle->counters.ignored++;
         return;
     }
-    if (message->what == WIRE_checkpoint_committed && !outbox_holds(&cycle->outbox, WIRE_checkpoint_committed))
+    if (message->what == WIRE_checkpoint_committed && !outbox_holds(&cycle->outbox, WIRE_checkpoint_committed)) {
+        crash_count(message->lineage, message->update);
+        crash_here(CRASH_checkpoint_acked);
         cycle->counters.checkpoints_deleted += archive_prune(&a->archive, (size_t)a->spec.trainer.checkpoints_kept);
+    }
     go(cycle);
 }
 
@@ -376,10 +386,12 @@ void cycle_tick(struct cycle *cycle)
     struct assignment *a = cycle->now;
     outbox_resend(&cycle->outbox, false);
     if (a && !a->dropped && now_ms(cycle) - a->told_ms >= CYCLE_ASK_MS) {
-        if (a->failed)
+        if (a->failed) {
             tell_failed(cycle, a);
-        else if (a->asked)
+        } else if (a->asked) { /* no answer may mean that the newest version was never heard of */
+            if (a->digest.hex[0]) tell_published(cycle, a);
             ask(cycle, a);
+        }
     }
     go(cycle);
 }

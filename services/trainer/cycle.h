@@ -9,7 +9,7 @@
 #include "services/trainer/compute.h"
 #include "services/trainer/outbox.h"
 
-#define CYCLE_ASK_MS        5000 /* a batch is asked for again after this long */
+#define CYCLE_ASK_MS        3000 /* a batch is asked for again after this long */
 #define CYCLE_SAVE_ATTEMPTS 3
 #define CYCLE_SAVE_RETRY_MS 2000
 

@@ -1,5 +1,7 @@
 #include "services/trainer/file.h"
 
+#include "services/common/run/crash.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,19 +31,25 @@ static err_t write_all(int fd, const char *path, struct span bytes)
 
 static err_t write_spans(int fd, const char *path, const struct span *spans, size_t count, bool durable)
 {
+    if (durable) crash_here(CRASH_checkpoint_opened);
     for (size_t i = 0; i < count; i++) TRY(write_all(fd, path, spans[i]));
-    if (durable && fsync(fd) != 0) return fail("fsync", path);
+    if (!durable) return ERR_ok;
+    crash_here(CRASH_checkpoint_written);
+    if (fsync(fd) != 0) return fail("fsync", path);
+    crash_here(CRASH_checkpoint_synced);
     return ERR_ok;
 }
 
 static err_t sync_folder(const char *path)
 {
     char folder[PATH_BYTES];
+    crash_here(CRASH_checkpoint_renamed);
     (void)snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return fail("open", folder);
     err_t err = fsync(fd) == 0 ? ERR_ok : fail("fsync", folder);
     (void)close(fd);
+    crash_here(CRASH_checkpoint_durable);
     return err;
 }
 

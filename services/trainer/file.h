@@ -1,4 +1,5 @@
-/* Whole files: written under a temporary name and renamed, read into aligned memory. Block; for compute threads. */
+/* Whole files: written under a temporary name and renamed, read into aligned memory. Block; for compute threads. What is
+ * durable is a checkpoint: the crash points of its writing are here. */
 #ifndef PAL_SERVICES_TRAINER_FILE_H
 #define PAL_SERVICES_TRAINER_FILE_H
 

@@ -16,13 +16,13 @@ static err_t kind_of(struct span name, enum intake_kind *ret)
     return err_set(ERR_malformed, "a batch of kind \"%.*s\"; there are warmstart, update and end", SPAN_ARG(name));
 }
 
-static err_t copy_payload(struct intake *intake, struct span *payload)
+static err_t copy_bytes(struct intake *intake, struct span *bytes)
 {
-    if (payload->size == 0) return ERR_ok;
-    uint8_t *copy = arena_take(&intake->arena, payload->size, 1);
+    if (bytes->size == 0) return ERR_ok;
+    uint8_t *copy = arena_take(&intake->arena, bytes->size, 1);
     if (!copy) return ERR_memory;
-    memcpy(copy, payload->data, payload->size);
-    payload->data = copy;
+    memcpy(copy, bytes->data, bytes->size);
+    bytes->data = copy;
     return ERR_ok;
 }
 
@@ -42,7 +42,7 @@ static err_t copy_judged(struct intake *intake, const struct wire_batch *batch)
     if (!intake->judged) return ERR_memory;
     for (size_t i = 0; i < batch->judged_count; i++) {
         intake->judged[i] = batch->judged[i];
-        TRY(copy_payload(intake, &intake->judged[i].payload));
+        TRY(copy_bytes(intake, &intake->judged[i].payload));
     }
     intake->case_count = batch->judged_count;
     return ERR_ok;
@@ -56,7 +56,8 @@ static err_t copy_members(struct intake *intake, const struct wire_batch *batch)
         struct wire_batch_member *member = &intake->members[i];
         *member = batch->members[i];
         TRY(copy_turns(intake, &member->dropped));
-        TRY(copy_payload(intake, &member->payload));
+        TRY(copy_bytes(intake, &member->payload));
+        TRY(copy_bytes(intake, &member->source));
     }
     intake->count = batch->members_count;
     return ERR_ok;

@@ -10,7 +10,7 @@
 
 #define OUTBOX_ENTRIES    64
 #define OUTBOX_PATH_BYTES 1024
-#define OUTBOX_RESEND_MS  5000
+#define OUTBOX_RESEND_MS  3000
 
 struct outbox_entry {
     enum wire_id what; /* WIRE_update_done or WIRE_checkpoint_committed */

@@ -15,7 +15,9 @@ void cycle_pulse(const struct cycle *cycle, struct service_pulse *pulse)
     pulse_counter(pulse, "updates_skipped", (double)n->skipped);
     pulse_counter(pulse, "updates_numeric", (double)n->numeric);
     pulse_counter(pulse, "tokens_trained", n->tokens_trained);
-    pulse_counter(pulse, "busy_ms", n->busy_ms);
+    const struct compute *c = &cycle->compute;
+    double computes = c->started_ns && c->kind == COMPUTE_KIND_batch ? (double)(uv_hrtime() - c->started_ns) / 1e6 : 0;
+    pulse_counter(pulse, "busy_ms", n->busy_ms + computes);
     double waits = a && a->idle_since_ns ? (double)(uv_hrtime() - a->idle_since_ns) / 1e6 : 0; /* now, not counted yet */
     pulse_counter(pulse, "wait_ms", n->wait_ms + waits);
     pulse_counter(pulse, "checkpoint_ms", n->checkpoint_ms);
@@ -27,5 +29,6 @@ void cycle_pulse(const struct cycle *cycle, struct service_pulse *pulse)
     pulse_counter(pulse, "messages_ignored", (double)n->ignored);
     pulse_counter(pulse, "messages_resent", (double)cycle->outbox.resent);
     pulse_counter(pulse, "messages_unacknowledged", (double)cycle->outbox.count);
+    pulse_counter(pulse, "saving_fails", a ? (double)a->save_attempts : 0);
     pulse_counter(pulse, "computing", cycle->compute.assignment ? 1 : 0);
 }

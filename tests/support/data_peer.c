@@ -40,9 +40,17 @@ static void spawn(struct data_peer *peer, const char *program)
     peer->pid = fork();
     ck_assert_int_ge(peer->pid, 0);
     if (peer->pid > 0) return;
+    if (peer->crash_at) (void)setenv("PAL_CRASH_AT", peer->crash_at, 1);
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (fd >= 0) (void)dup2(fd, STDERR_FILENO);
-    (void)execl(path, program, "--state", peer->state_dir, "--threads", "2", (char *)NULL);
+    if (peer->trace) (void)setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* LeakSanitizer cannot work under a tracer */
+    /* -D: the tracer is a child of the service, which keeps our signals and our wait */
+    if (peer->trace)
+        (void)execlp("strace", "strace", "-D", "-f", "-z", "-s", "2048", "-e",
+                     "trace=openat,write,fsync,rename,sendto,sendmsg", "-o", peer->trace, path, "--state", peer->state_dir,
+                     "--threads", "2", (char *)NULL);
+    else
+        (void)execl(path, program, "--state", peer->state_dir, "--threads", "2", (char *)NULL);
     _exit(127);
 }
 
@@ -74,6 +82,35 @@ void data_peer_restart(struct data_peer *peer, const char *program)
     int status = 0;
     end(peer, SIGKILL, &status);
     spawn(peer, program);
+}
+
+/* Reaps a process that killed itself. */
+static bool has_died(struct data_peer *peer)
+{
+    int status = 0;
+    if (waitpid(peer->pid, &status, WNOHANG) != peer->pid) return false;
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the service ended with status %#x", (unsigned)status);
+    peer->pid = 0;
+    return true;
+}
+
+static void on_look(uv_timer_t *timer)
+{
+    (void)timer; /* the loop turns, that is all */
+}
+
+bool data_peer_crashed(struct data_peer *peer, const char *program, int deadline_ms)
+{
+    uv_timer_t look;
+    uint64_t end = uv_hrtime() + (uint64_t)deadline_ms * 1000000;
+    (void)uv_timer_init(&peer->loop, &look);
+    (void)uv_timer_start(&look, on_look, 5, 5);
+    while (!has_died(peer) && uv_hrtime() < end) (void)uv_run(&peer->loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&look, NULL);
+    (void)uv_run(&peer->loop, UV_RUN_NOWAIT);
+    if (peer->pid) return false;
+    spawn(peer, program);
+    return true;
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where)

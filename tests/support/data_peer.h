@@ -18,7 +18,9 @@ struct data_peer {
     uv_loop_t loop;
     struct bus *bus;
     uv_timer_t deadline;
-    pid_t pid; /* of the service, 0: none */
+    pid_t pid;            /* of the service, 0: none */
+    const char *crash_at; /* PAL_CRASH_AT of what is started next, or NULL */
+    const char *trace;    /* where strace writes its calls to the system that succeed, or NULL */
     uint64_t beats;
     uint64_t hellos;
     bool hello_again; /* what the next heartbeat is answered with; then false */
@@ -32,6 +34,8 @@ void data_peer_stop(struct data_peer *peer); /* SIGTERM to the service, waits fo
 
 /* kill -9 and a new process on the same state directory */
 void data_peer_restart(struct data_peer *peer, const char *program);
+/* The same after it killed itself (crash.h), which is waited for: false when it is still there after deadline_ms. */
+bool data_peer_crashed(struct data_peer *peer, const char *program, int deadline_ms);
 void data_peer_send(struct data_peer *peer, enum wire_id id, const void *message);
 /* false when the deadline passed first */
 bool data_peer_wait(struct data_peer *peer, bool (*holds)(void *ctx), int deadline_ms);

@@ -141,7 +141,8 @@ void stage_step(uint64_t end, const char *what, const char *file, int line);
 /* The one bigint that a query gives; $1 is the job on stage, $2 the argument. */
 int64_t ledger_ask(const char *sql, int64_t argument);
 void ledger_verify(int64_t job);
-/* The named invariant holds for the job on stage, and is broken by this statement (which is rolled back). */
+/* The named invariant holds for the job on stage, and is broken by this statement, which no constraint or trigger hinders and
+ * which is rolled back. */
 void ledger_notices(const char *invariant, const char *sql);
 bool ledger_state_is(int64_t job, const char *state);
 int64_t ledger_digest(void); /* of the job's episodes: changes when any of them does */
@@ -205,6 +206,7 @@ void batch_same(const struct batch *a, const struct batch *b); /* or the test fa
 struct stage_job {
     int tasks, group_size, groups, updates, staleness, evaluated, every;
     const char *key;     /* of idempotency, or NULL */
+    const char *rollout; /* further keys of /rollout, each after a comma */
     const char *trainer; /* further keys of /trainer, each after a comma */
     const char *more;    /* further keys of the job, likewise */
 };

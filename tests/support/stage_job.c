@@ -5,6 +5,8 @@
 
 const struct stage_job STAGE_SMALL = {.tasks = 8, .group_size = 4, .groups = 2, .updates = 2};
 
+static uint64_t requests; /* numbered as a gateway does */
+
 int64_t stage_submit(struct peer *gateway, const struct stage_job *job, const char *key)
 {
     char spec[2048];
@@ -12,13 +14,13 @@ int64_t stage_submit(struct peer *gateway, const struct stage_job *job, const ch
                    "{\"name\": \"script\", \"seed\": 3, \"environments\": [{\"name\": \"adventure\", \"max_steps\": 10,"
                    " \"tasks\": {\"generate\": {\"levels\": [1], \"count\": %d, \"seed\": 7}, \"holdout\": 4}}],"
                    " \"policy\": {\"init\": {\"preset\": \"tiny-0.1m\"}, \"warmstart\": null},"
-                   " \"rollout\": {\"group_size\": %d},"
+                   " \"rollout\": {\"group_size\": %d%s},"
                    " \"trainer\": {\"groups_per_update\": %d, \"updates\": %d, \"max_staleness\": %d%s},"
                    " \"evaluation\": {\"every\": %d, \"episodes\": %d}%s}",
-                   job->tasks, job->group_size, job->groups, job->updates, job->staleness, job->trainer ? job->trainer : "",
-                   job->every, job->evaluated, job->more ? job->more : "");
+                   job->tasks, job->group_size, job->rollout ? job->rollout : "", job->groups, job->updates, job->staleness,
+                   job->trainer ? job->trainer : "", job->every, job->evaluated, job->more ? job->more : "");
     const struct wire_job_submit message = {
-        .request = 1, .remaining_ms = 10000, .idempotency_key = span_text(key), .spec = span_text(spec)};
+        .request = ++requests, .remaining_ms = 10000, .idempotency_key = span_text(key), .spec = span_text(spec)};
     uint64_t before = gateway->answers;
     do {
         uint64_t again = gateway->hellos_again;
@@ -42,7 +44,7 @@ bool stage_ready(struct peer *gateway)
 void stage_command(struct peer *gateway, int64_t job, const char *word, const char *want_error)
 {
     const struct wire_job_command message = {
-        .request = 2, .remaining_ms = 10000, .job = (uint64_t)job, .command = span_text(word)};
+        .request = ++requests, .remaining_ms = 10000, .job = (uint64_t)job, .command = span_text(word)};
     uint64_t before = gateway->answers;
     peer_send(gateway, WIRE_job_command, &message);
     WAIT_FOR(gateway->answers > before);

@@ -170,8 +170,8 @@ static err_t read_family(const json_t *root, enum hf_family *ret)
 static err_t read_llama3(const json_t *rope, struct rope_scaling *s)
 {
     s->kind = ROPE_SCALING_llama3;
-    TRY(get_float(rope, "low_freq_factor", NAN, &s->low_freq_factor));
-    TRY(get_float(rope, "high_freq_factor", NAN, &s->high_freq_factor));
+    TRY(get_float(rope, "low_freq_factor", (double)NAN, &s->low_freq_factor));
+    TRY(get_float(rope, "high_freq_factor", (double)NAN, &s->high_freq_factor));
     return get_int(rope, "original_max_position_embeddings", -1, &s->original_positions);
 }
 
@@ -186,7 +186,7 @@ static err_t read_scaling(const json_t *rope, struct rope_scaling *s)
     bool linear = strcmp(name, "linear") == 0;
     if (!linear && strcmp(name, "llama3") != 0)
         return err_set(ERR_unsupported, "rope_scaling of type \"%.40s\"; computed are default, linear and llama3", name);
-    TRY(get_float(rope, "factor", NAN, &s->factor));
+    TRY(get_float(rope, "factor", (double)NAN, &s->factor));
     if (!linear) return read_llama3(rope, s);
     s->kind = ROPE_SCALING_linear;
     return ERR_ok;

@@ -80,9 +80,9 @@ struct kernels {
     void (*attention_backward)(const struct attention *a, float *dqkv, const float *dout, const float *out, const float *lse,
                                const float *qkv);
 
-    /* gu [T, 2 F] = gate, up; y [T, F] = silu(gate) up (Shazeer 2020). backward sets dgu. */
+    /* gu [T, 2 F] = gate, up; y [T, F] = silu(gate) up (Shazeer 2020). backward sets dgu, and y again. */
     void (*swiglu_forward)(float *y, const float *gu, size_t T, size_t F);
-    void (*swiglu_backward)(float *dgu, const float *dy, const float *gu, size_t T, size_t F);
+    void (*swiglu_backward)(float *dgu, float *y, const float *dy, const float *gu, size_t T, size_t F);
 
     /* One target; p = softmax(logits / temperature). head_add takes the logits z [n] of ids [from, from + n), in order from 0
      * on; head_end sets lse, log p(token) and the entropy in nats. */

@@ -67,14 +67,19 @@ static void linear_forward(const struct pass *p, float *y, const float *x, const
     p->k->gemm(&g, p->w->pack.at);
 }
 
-/* dx [rows, in] = dy [rows, out] W and dW += dy^T x */
-static void linear_backward(const struct pass *p, float *dx, float *dW, const float *dy, const float *x, const float *W,
-                            size_t rows, size_t out, size_t in)
+/* dx [rows, in] = dy [rows, out] W */
+static void linear_back(const struct pass *p, float *dx, const float *dy, const float *W, size_t rows, size_t out, size_t in)
 {
-    const struct gemm back = {GEMM_nn, rows, in, out, dy, out, W, in, dx, in, NULL};
-    p->k->gemm(&back, p->w->pack.at);
-    const struct gemm grad = {GEMM_tn, out, in, rows, dy, out, x, in, dW, in, dW};
-    p->k->gemm(&grad, p->w->pack.at);
+    const struct gemm g = {GEMM_nn, rows, in, out, dy, out, W, in, dx, in, NULL};
+    p->k->gemm(&g, p->w->pack.at);
+}
+
+/* dW += dy^T x */
+static void linear_gradient(const struct pass *p, float *dW, const float *dy, const float *x, size_t rows, size_t out,
+                            size_t in)
+{
+    const struct gemm g = {GEMM_tn, out, in, rows, dy, out, x, in, dW, in, dW};
+    p->k->gemm(&g, p->w->pack.at);
 }
 
 static void gather_rows(float *to, const float *from, const uint32_t *row, size_t rows, size_t n)
@@ -143,35 +148,44 @@ static void layer_forward(const struct pass *p, size_t layer)
                    last ? p->R : p->T, p->D, p->F, at(w->mid, layer));
 }
 
+/* The feed-forward's part: from dx at the layer's output rows to dx at `mid`. Its normed input and its output are computed
+ * again, which costs less than to keep them. */
+static void feed_forward_backward(const struct pass *p, size_t layer, float *dx, size_t rows)
+{
+    struct work *w = p->w;
+    float *dn = w->dn.at, *dgu = w->dgu.at, *act = w->act.at, *n2 = w->n2.at;
+    const float *gate = weight(p, TENSOR_gate_proj, layer), *norm = weight(p, TENSOR_norm2, layer), *mid = at(w->mid, layer);
+    linear_back(p, w->dact.at, dx, weight(p, TENSOR_down_proj, layer), rows, p->D, p->F);
+    p->k->swiglu_backward(dgu, act, w->dact.at, at(w->gu, layer), rows, p->F);
+    linear_gradient(p, gradient(p, TENSOR_down_proj, layer), dx, act, rows, p->D, p->F);
+    p->k->rmsnorm_forward(n2, at(w->rstd2, layer), mid, norm, rows, p->D, p->eps);
+    linear_back(p, dn, dgu, gate, rows, 2 * p->F, p->D);
+    linear_gradient(p, gradient(p, TENSOR_gate_proj, layer), dgu, n2, rows, 2 * p->F, p->D);
+    p->k->rmsnorm_backward(dx, gradient(p, TENSOR_norm2, layer), dn, mid, at(w->rstd2, layer), norm, rows, p->D);
+}
+
 /* from dx at the layer's output rows to w->dwide, the gradient at its input (all tokens) */
 static void layer_backward(const struct pass *p, size_t layer, float *dx)
 {
     struct work *w = p->w;
     bool last = is_last(p, layer);
     size_t rows = last ? p->R : p->T;
-    float *dn = w->dn.at, *dgu = w->dgu.at, *dact = w->dact.at, *datt = last ? w->dpicked.at : w->datt.at;
-    const float *att = last ? w->picked.at : at(w->att, layer), *qkv = at(w->qkv, layer);
-
-    linear_backward(p, dact, gradient(p, TENSOR_down_proj, layer), dx, at(w->act, layer), weight(p, TENSOR_down_proj, layer),
-                    rows, p->D, p->F);
-    p->k->swiglu_backward(dgu, dact, at(w->gu, layer), rows, p->F);
-    linear_backward(p, dn, gradient(p, TENSOR_gate_proj, layer), dgu, at(w->n2, layer), weight(p, TENSOR_gate_proj, layer),
-                    rows, 2 * p->F, p->D);
-    p->k->rmsnorm_backward(dx, gradient(p, TENSOR_norm2, layer), dn, at(w->mid, layer), at(w->rstd2, layer),
-                           weight(p, TENSOR_norm2, layer), rows, p->D);
-    linear_backward(p, datt, gradient(p, TENSOR_o_proj, layer), dx, att, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A);
+    float *dn = w->dn.at, *datt = last ? w->dpicked.at : w->datt.at, *dqkv = w->dqkv.at, *n1 = w->n1.at;
+    const float *att = last ? w->picked.at : at(w->att, layer), *x = at(w->x, layer), *norm = weight(p, TENSOR_norm1, layer);
+    feed_forward_backward(p, layer, dx, rows);
+    linear_back(p, datt, dx, weight(p, TENSOR_o_proj, layer), rows, p->D, p->A);
+    linear_gradient(p, gradient(p, TENSOR_o_proj, layer), dx, att, rows, p->D, p->A);
     if (last) {
         scatter_rows(w->dwide.at, dx, w->row, rows, p->T, p->D);
         scatter_rows(w->datt.at, datt, w->row, rows, p->T, p->A);
     }
-    float *dqkv = w->dqkv.at;
-    p->k->attention_backward(&p->attention, dqkv, w->datt.at, at(w->att, layer), at(w->lse, layer), qkv);
+    p->k->attention_backward(&p->attention, dqkv, w->datt.at, at(w->att, layer), at(w->lse, layer), at(w->qkv, layer));
     p->k->rope(dqkv, p->S, p->T, p->H + p->attention.kv_heads, p->E, w->position, p->l->rope, -1);
     if (p->l->config.qkv_bias) p->k->sum_rows(gradient(p, TENSOR_q_bias, layer), dqkv, p->S, p->T, p->S);
-    linear_backward(p, dn, gradient(p, TENSOR_q_proj, layer), dqkv, at(w->n1, layer), weight(p, TENSOR_q_proj, layer), p->T,
-                    p->S, p->D);
-    p->k->rmsnorm_backward(w->dwide.at, gradient(p, TENSOR_norm1, layer), dn, at(w->x, layer), at(w->rstd1, layer),
-                           weight(p, TENSOR_norm1, layer), p->T, p->D);
+    p->k->rmsnorm_forward(n1, at(w->rstd1, layer), x, norm, p->T, p->D, p->eps);
+    linear_back(p, dn, dqkv, weight(p, TENSOR_q_proj, layer), p->T, p->S, p->D);
+    linear_gradient(p, gradient(p, TENSOR_q_proj, layer), dqkv, n1, p->T, p->S, p->D);
+    p->k->rmsnorm_backward(w->dwide.at, gradient(p, TENSOR_norm1, layer), dn, x, at(w->rstd1, layer), norm, p->T, p->D);
 }
 
 /* logits of ids [from, from + cols) at the target rows, [R, head_cols] */

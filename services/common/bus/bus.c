@@ -1,5 +1,7 @@
 #include "services/common/bus/bus.h"
 
+#include "services/common/bus/faults.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +10,7 @@
 /* A frame that the socket would not take yet. */
 struct waiting {
     struct waiting *next;
-    uint64_t since_ms;
+    uint64_t due_ms; /* not before; given up BUS_RETRY_MS later */
     size_t size;
     uint8_t bytes[];
 };
@@ -37,6 +39,7 @@ struct bus {
     zmq_msg_t *frames;  /* [BUS_TURN_MESSAGES], alive until the turn ends */
     struct buf out;
     bool in_turn;
+    struct faults faults;
 };
 
 static bool readable(struct bus *bus)
@@ -93,9 +96,9 @@ static void flush(struct bus *bus)
     uint64_t now = uv_now(bus->loop);
     for (size_t i = 0; i < bus->queue_count; i++) {
         struct peer_queue *queue = &bus->queues[i];
-        while (queue->first) {
+        while (queue->first && now >= queue->first->due_ms) {
             if (push(bus, queue->peer, queue->first->bytes, queue->first->size) != 0) {
-                if (now - queue->first->since_ms < BUS_RETRY_MS) break;
+                if (now - queue->first->due_ms < BUS_RETRY_MS) break;
                 bus->counters.given_up++;
             }
             drop_first(bus, queue);
@@ -109,7 +112,7 @@ static void on_retry(uv_timer_t *timer)
     flush(timer->data);
 }
 
-static err_t enqueue(struct bus *bus, const char *peer, struct span frame)
+static err_t enqueue(struct bus *bus, const char *peer, struct span frame, uint64_t delay_ms)
 {
     struct peer_queue *queue = queue_of(bus, peer, true);
     if (!queue || queue->bytes + frame.size > BUS_QUEUE_BYTES) {
@@ -118,7 +121,7 @@ static err_t enqueue(struct bus *bus, const char *peer, struct span frame)
     }
     struct waiting *w = malloc(sizeof *w + frame.size);
     if (!w) return err_set(ERR_memory, "a waiting message");
-    *w = (struct waiting){.since_ms = uv_now(bus->loop), .size = frame.size};
+    *w = (struct waiting){.due_ms = uv_now(bus->loop) + delay_ms, .size = frame.size};
     memcpy(w->bytes, frame.data, frame.size);
     if (queue->last)
         queue->last->next = w;
@@ -131,15 +134,30 @@ static err_t enqueue(struct bus *bus, const char *peer, struct span frame)
     return ERR_ok;
 }
 
+/* What lies in bus->out. */
+static err_t send_frame(struct bus *bus, const char *peer, uint64_t delay_ms)
+{
+    struct peer_queue *queue = bus->counters.waiting ? queue_of(bus, peer, false) : NULL;
+    bool behind = queue && queue->first; /* order is kept */
+    if (!behind && !delay_ms && push(bus, peer, bus->out.data, bus->out.size) == 0) return ERR_ok;
+    return enqueue(bus, peer, buf_span(&bus->out), delay_ms);
+}
+
+static err_t send_with_faults(struct bus *bus, const char *peer)
+{
+    struct fault fault = faults_draw(&bus->faults);
+    bus->counters.faults += fault.drop || fault.duplicate || fault.delay_ms;
+    if (fault.drop) return ERR_ok;
+    TRY(send_frame(bus, peer, fault.delay_ms));
+    return fault.duplicate ? send_frame(bus, peer, 0) : ERR_ok;
+}
+
 err_t bus_send(struct bus *bus, const char *peer, enum wire_id id, const void *message)
 {
     if (!peer) peer = "";
     buf_clear(&bus->out);
     TRY(wire_encode(id, message, &bus->out));
-    struct peer_queue *queue = bus->counters.waiting ? queue_of(bus, peer, false) : NULL;
-    bool behind = queue && queue->first; /* order is kept */
-    if (!behind && push(bus, peer, bus->out.data, bus->out.size) == 0) return ERR_ok;
-    return enqueue(bus, peer, buf_span(&bus->out));
+    return bus->faults.on ? send_with_faults(bus, peer) : send_frame(bus, peer, 0);
 }
 
 /* Receives one message; false when there is none. The frame stays in *frame. */
@@ -181,12 +199,13 @@ static void turn(struct bus *bus)
 {
     if (bus->in_turn) return;
     bus->in_turn = true;
-    size_t held = 0;
+    size_t held = 0, size = 0;
     char peer[BUS_PEER_BYTES];
     bool whole = false;
-    while (held < BUS_TURN_MESSAGES && receive(bus, peer, &bus->frames[held], &whole)) {
+    while (held < BUS_TURN_MESSAGES && size < BUS_TURN_BYTES && receive(bus, peer, &bus->frames[held], &whole)) {
         zmq_msg_t *frame = &bus->frames[held++];
         struct span bytes = span_of(zmq_msg_data(frame), zmq_msg_size(frame));
+        size += bytes.size;
         enum wire_id id = 0;
         const void *message = NULL;
         if (!whole)
@@ -303,7 +322,11 @@ static err_t make(struct bus **ret, uv_loop_t *loop, const char *endpoint, const
     arena_init(&bus->arena, WIRE_MAX_BYTES);
     buf_init(&bus->out, WIRE_MAX_BYTES);
     bus->frames = calloc(BUS_TURN_MESSAGES, sizeof *bus->frames);
-    err_t err = bus->frames ? open_socket(bus, endpoint, identity) : err_set(ERR_memory, "a bus link");
+    /* an identity ends in a random incarnation: its service's name comes before */
+    char name[BUS_PEER_BYTES] = "listener";
+    if (identity) (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(identity, "-"), identity);
+    err_t err = faults_init(&bus->faults, getenv(FAULTS_VARIABLE), name);
+    if (err == ERR_ok) err = bus->frames ? open_socket(bus, endpoint, identity) : err_set(ERR_memory, "a bus link");
     int fd = -1;
     size_t size = sizeof fd;
     if (err == ERR_ok && zmq_getsockopt(bus->socket, ZMQ_FD, &fd, &size) != 0) err = err_set(ERR_io, "ZMQ_FD");

@@ -1,11 +1,11 @@
 /* The bus: ZeroMQ ROUTER/DEALER sockets inside a libuv loop, speaking wire messages.
  *
  * A link is one socket. A listener (ROUTER) hears many peers, each known by the identity it connected with; a connector
- * (DEALER) hears one listener. Per loop turn at most BUS_TURN_MESSAGES messages are handed to on_message, then on_turn is
- * called once; everything handed over lives until on_turn returns, so a service may collect a turn's messages and answer
- * them together. Sending never blocks and never drops silently: what the socket does not take now waits in a bounded queue
- * per peer, retried for BUS_RETRY_MS; what is refused or given up is counted. Bad frames are counted, reported once per
- * peer through on_bad, and ignored. Only this folder includes ZeroMQ. */
+ * (DEALER) hears one listener. Per loop turn at most BUS_TURN_MESSAGES messages of about BUS_TURN_BYTES are handed to
+ * on_message, then on_turn is called once; everything handed over lives until on_turn returns, so a service may collect a
+ * turn's messages and answer them together. Sending never blocks and never drops silently: what the socket does not take now
+ * waits in a bounded queue per peer, retried for BUS_RETRY_MS; what is refused or given up is counted. Bad frames are
+ * counted, reported once per peer through on_bad, and ignored. Only this folder includes ZeroMQ. */
 #ifndef PAL_BUS_BUS_H
 #define PAL_BUS_BUS_H
 
@@ -14,9 +14,10 @@
 #include <uv.h>
 
 #define BUS_TURN_MESSAGES 256
-#define BUS_PEER_BYTES    64          /* longest identity, terminator included */
-#define BUS_PEERS         1024        /* most peers of a listener that may have a waiting queue */
-#define BUS_QUEUE_BYTES   (64u << 20) /* most bytes waiting for one peer */
+#define BUS_TURN_BYTES    ((size_t)32 << 20) /* past this a turn takes no further message */
+#define BUS_PEER_BYTES    64                 /* longest identity, terminator included */
+#define BUS_PEERS         1024               /* most peers of a listener that may have a waiting queue */
+#define BUS_QUEUE_BYTES   (64u << 20)        /* most bytes waiting for one peer */
 #define BUS_RETRY_MS      10000
 
 struct bus;
@@ -35,6 +36,7 @@ struct bus_counters {
     uint64_t bad;      /* frames refused */
     uint64_t given_up; /* messages that could not be delivered in time or found their queue full */
     uint64_t waiting;  /* in queues now */
+    uint64_t faults;   /* messages dropped, repeated or held back on purpose (faults.h) */
 };
 
 /* endpoint: ipc:///path or tcp://127.0.0.1:port. ERR_refused for plain tcp on an address that is not loopback. */

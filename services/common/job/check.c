@@ -145,22 +145,6 @@ static void check_evaluation(struct job_reader *reader, const struct job_spec *s
         job_problem(reader, "/trainer/updates", "is 0 and evaluation.episodes is 0: there is nothing to do");
 }
 
-/* What is documented but not in this version: refused, so that a job never runs without what it asks for. */
-static void check_missing(struct job_reader *reader, const struct job_spec *spec)
-{
-    const struct {
-        bool asked;
-        const char *pointer;
-    } rows[] = {
-        {spec->trainer.loss == JOB_LOSS_PPO, "/trainer/loss"},
-        {spec->trainer.loss == JOB_LOSS_WEBRL, "/trainer/loss"},
-        {spec->trainer.aggregation == JOB_AGGREGATION_STEP_MEAN, "/trainer/aggregation"},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (rows[i].asked) job_problem(reader, rows[i].pointer, "is not in this version");
-    }
-}
-
 void job_check(struct job_reader *reader, const struct job_spec *spec)
 {
     for (size_t i = 0; i < spec->environment_count; i++) check_environment(reader, &spec->environments[i], i);
@@ -169,7 +153,6 @@ void job_check(struct job_reader *reader, const struct job_spec *spec)
     check_coupled(reader, spec);
     check_shares(reader, spec);
     check_evaluation(reader, spec);
-    check_missing(reader, spec);
     job_check_methods(reader, spec);
     if (spec->rollout.max_new_tokens >= spec->rollout.max_context)
         job_problem(reader, "/rollout/max_new_tokens", "is %lld; an episode has at most %lld tokens (max_context)",

@@ -113,6 +113,24 @@ static void check_rates(struct job_reader *reader, const struct job_spec *spec)
         job_problem(reader, "/curriculum/low", "is %g, which is above high (%g)", c->low, c->high);
 }
 
+/* What a loss does not read may not be asked for. */
+static void check_loss(struct job_reader *reader, const struct job_spec *spec)
+{
+    const struct job_trainer *t = &spec->trainer;
+    bool by_value = t->loss == JOB_LOSS_PPO || t->loss == JOB_LOSS_WEBRL;
+    if (t->loss == JOB_LOSS_WEBRL && t->importance.mode != JOB_IMPORTANCE_OFF)
+        job_problem(reader, "/trainer/importance/mode",
+                    "must be \"off\" with loss \"webrl\": a regression has no ratio to correct");
+    if (by_value && spec->guide.on && spec->guide.positive_only)
+        job_problem(reader, "/curation/guide/positive_only",
+                    "must be false with loss \"%s\", whose advantages are by turn, not by episode",
+                    t->loss == JOB_LOSS_PPO ? "ppo" : "webrl");
+    if (by_value && spec->dart.on && spec->dart.advantage_over == JOB_ADVANTAGE_OVER_STEP)
+        job_problem(reader, "/curation/dart/advantage_over",
+                    "must be \"episode\" with loss \"%s\", which makes its advantages from the value head",
+                    t->loss == JOB_LOSS_PPO ? "ppo" : "webrl");
+}
+
 void job_check_methods(struct job_reader *reader, const struct job_spec *spec)
 {
     check_gain_rl(reader, spec);
@@ -121,4 +139,5 @@ void job_check_methods(struct job_reader *reader, const struct job_spec *spec)
     check_guide(reader, spec);
     check_dart(reader, spec);
     check_rates(reader, spec);
+    check_loss(reader, spec);
 }

@@ -124,6 +124,16 @@ static json_t *dump_curation(const struct job_spec *spec)
     return object;
 }
 
+static json_t *dump_rollout(const struct job_rollout *rollout)
+{
+    json_t *object = new_section(JOB_SECTION_rollout, rollout);
+    if (object && json_object_set_new(object, "retries", new_section(JOB_SECTION_retries, &rollout->retries)) == 0 &&
+        json_object_set_new(object, "mask", new_section(JOB_SECTION_mask, &rollout->mask)) == 0)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
 static json_t *dump_trainer(const struct job_spec *spec)
 {
     json_t *object = new_section(JOB_SECTION_trainer, &spec->trainer);
@@ -138,13 +148,12 @@ static json_t *dump_trainer(const struct job_spec *spec)
 
 err_t job_dump(const struct job_spec *spec, bool pretty, struct buf *out)
 {
-    json_t *root =
-        json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{}}", "name", spec->name, "seed",
-                  (json_int_t)spec->seed, "priority", (json_int_t)spec->priority, "environments", dump_environments(spec),
-                  "policy", dump_policy(spec), "rollout", new_section(JOB_SECTION_rollout, &spec->rollout), "curriculum",
-                  new_section(JOB_SECTION_curriculum, &spec->curriculum), "curation", dump_curation(spec), "trainer",
-                  dump_trainer(spec), "evaluation", new_section(JOB_SECTION_evaluation, &spec->evaluation), "stop",
-                  new_section(JOB_SECTION_stop, &spec->stop), "export");
+    json_t *root = json_pack(
+        "{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{}}", "name", spec->name, "seed", (json_int_t)spec->seed,
+        "priority", (json_int_t)spec->priority, "environments", dump_environments(spec), "policy", dump_policy(spec),
+        "rollout", dump_rollout(&spec->rollout), "curriculum", new_section(JOB_SECTION_curriculum, &spec->curriculum),
+        "curation", dump_curation(spec), "trainer", dump_trainer(spec), "evaluation",
+        new_section(JOB_SECTION_evaluation, &spec->evaluation), "stop", new_section(JOB_SECTION_stop, &spec->stop), "export");
     char *text = root ? json_dumps(root, JSON_REAL_PRECISION(15) | (pretty ? JSON_INDENT(2) : JSON_COMPACT)) : NULL;
     json_decref(root);
     if (!text) return err_set(ERR_memory, "the resolved job");

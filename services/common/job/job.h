@@ -7,6 +7,7 @@
 #ifndef PAL_JOB_JOB_H
 #define PAL_JOB_JOB_H
 
+#include "rollout/outcome.h"
 #include "services/common/base/arena.h"
 #include "services/common/base/buf.h"
 
@@ -47,6 +48,8 @@ enum job_regression_form { JOB_REGRESSION_FORM_PAPER, JOB_REGRESSION_FORM_RELEAS
 enum job_schedule { JOB_SCHEDULE_LINEAR, JOB_SCHEDULE_CONSTANT };
 enum job_kv_cache { JOB_KV_CACHE_FP32, JOB_KV_CACHE_FP16 };
 enum job_late { JOB_LATE_WAIT, JOB_LATE_DROP };
+enum job_mask_of { JOB_MASK_SLOT, JOB_MASK_GROUP };
+enum job_mask_truncated { JOB_MASK_TRUNCATED_NONE, JOB_MASK_TRUNCATED_SLOT };
 
 /* clang-format off */
 #define SECTION(name, pointer, doc) struct job_##name {
@@ -61,7 +64,9 @@ enum job_late { JOB_LATE_WAIT, JOB_LATE_DROP };
 #define JOB_EXTRA_environment struct job_tasks tasks; char *command[JOB_COMMAND_WORDS + 1]; size_t command_count;
 #define JOB_EXTRA_warmstart bool on;
 #define JOB_EXTRA_init
-#define JOB_EXTRA_rollout
+#define JOB_EXTRA_rollout struct job_retries retries; struct job_mask mask;
+#define JOB_EXTRA_retries
+#define JOB_EXTRA_mask
 #define JOB_EXTRA_curriculum
 #define JOB_EXTRA_curation
 #define JOB_EXTRA_dart bool on;
@@ -120,6 +125,10 @@ err_t job_schema(struct buf *out) MUST_USE;
 err_t job_document(struct buf *out) MUST_USE;
 /* Applies "trainer.lr=0.001" to a job file's text: the value is JSON, or else a string. ERR_invalid names what is wrong. */
 err_t job_override(struct span json, const char *assignment, struct buf *out) MUST_USE;
+
+/* What the job does about a failure: how often it is retried, and what is left out when that was in vain. */
+size_t job_retries(const struct job_spec *spec, enum outcome failure);
+enum job_mask_of job_mask(const struct job_spec *spec, enum outcome failure);
 
 /* The words the presets' tokenizer must know for this job: those of its built-in environments, in a fixed order. The array
  * lives in the arena. */

@@ -121,6 +121,14 @@ static void read_export(struct job_reader *reader, json_t *object)
         job_unknown_keys(reader, object, "/export", NULL);
 }
 
+static void read_rollout(struct job_reader *reader, json_t *object, struct job_rollout *ret)
+{
+    static const char *const parts[] = {"retries", "mask", NULL};
+    object = job_read(reader, JOB_SECTION_rollout, object, ret, "/rollout", parts);
+    (void)job_read(reader, JOB_SECTION_retries, json_object_get(object, "retries"), &ret->retries, "/rollout/retries", NULL);
+    (void)job_read(reader, JOB_SECTION_mask, json_object_get(object, "mask"), &ret->mask, "/rollout/mask", NULL);
+}
+
 static void read_top(struct job_reader *reader, json_t *root, struct job_spec *ret)
 {
     static const char *const keys[] = {"name",     "seed",    "priority",   "environments", "policy", "rollout", "curriculum",
@@ -143,7 +151,7 @@ static void read_top(struct job_reader *reader, json_t *root, struct job_spec *r
     else
         job_problem(reader, "/environments", "is missing");
     read_policy(reader, json_object_get(root, "policy"), ret);
-    (void)job_read(reader, JOB_SECTION_rollout, json_object_get(root, "rollout"), &ret->rollout, "/rollout", NULL);
+    read_rollout(reader, json_object_get(root, "rollout"), &ret->rollout);
     (void)job_read(reader, JOB_SECTION_curriculum, json_object_get(root, "curriculum"), &ret->curriculum, "/curriculum",
                    NULL);
     json_t *curation = json_object_get(root, "curation");

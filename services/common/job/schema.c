@@ -120,7 +120,10 @@ static json_t *root_schema(void)
     add(policy, "init", section_schema(JOB_SECTION_init));
     add(policy, "warmstart", warmstart);
     add(root, "policy", policy);
-    add(root, "rollout", section_schema(JOB_SECTION_rollout));
+    json_t *rollout = section_schema(JOB_SECTION_rollout);
+    add(rollout, "retries", section_schema(JOB_SECTION_retries));
+    add(rollout, "mask", section_schema(JOB_SECTION_mask));
+    add(root, "rollout", rollout);
     add(root, "curriculum", section_schema(JOB_SECTION_curriculum));
     json_t *curation = section_schema(JOB_SECTION_curation);
     size_t count = 0;

@@ -1,7 +1,9 @@
 #include "services/common/run/service.h"
 
 #include "services/common/base/digest.h"
+#include "services/common/bus/faults.h"
 #include "services/common/run/log.h"
+#include "services/common/run/process.h"
 #include "services/common/run/rundir.h"
 
 #include <signal.h>
@@ -54,6 +56,7 @@ static void on_message(void *ctx, const char *peer, enum wire_id id, const void 
 {
     (void)peer;
     struct service *service = ctx;
+    service->heard_ms = uv_now(&service->loop);
     if (id == WIRE_heartbeat_ack) {
         const struct wire_heartbeat_ack *ack = message;
         service->epoch = ack->epoch;
@@ -147,6 +150,7 @@ static err_t parse(struct service *service, int argc, char **argv)
 static err_t start(struct service *service)
 {
     TRY(random_bytes(&service->incarnation, sizeof service->incarnation));
+    TRY(process_note(service->run_dir, service->class->name));
     service->incarnation >>= 1; /* fits a bigint */
     if (service->class->links_to_data) {
         char endpoint[SERVICE_PATH_BYTES + 32], identity[BUS_PEER_BYTES];
@@ -183,6 +187,8 @@ int service_main(int argc, char **argv, const struct service_class *class)
     service.on_term.data = service.on_int.data = service.beat.data = &service;
     (void)uv_signal_start(&service.on_term, on_signal, SIGTERM);
     (void)uv_signal_start(&service.on_int, on_signal, SIGINT);
+    const char *faults = getenv(FAULTS_VARIABLE);
+    if (faults && *faults) log_warn(FAULTS_VARIABLE " is %s: messages are lost, repeated or delayed on purpose", faults);
     err_t err = start(&service);
     if (err != ERR_ok) {
         log_err(LOG_LEVEL_ERROR, err, "start");

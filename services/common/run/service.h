@@ -12,6 +12,7 @@
 
 #define SERVICE_PATH_BYTES   512
 #define SERVICE_HEARTBEAT_MS 1000
+#define SERVICE_HOPELESS     78 /* exit code: starting it again will not help, people must look (EX_CONFIG) */
 
 struct service;
 
@@ -48,9 +49,10 @@ struct service {
     char run_dir[SERVICE_PATH_BYTES];   /* sockets: ipc://RUN_DIR/NAME.sock */
     size_t threads;
     uint64_t incarnation;
-    struct bus *data; /* link to the data manager, or NULL */
-    uint64_t epoch;   /* data_epoch as last heard, 0 before */
-    void *self;       /* the service's own state */
+    struct bus *data;  /* link to the data manager, or NULL */
+    uint64_t epoch;    /* data_epoch as last heard, 0 before */
+    uint64_t heard_ms; /* when the data manager said anything last */
+    void *self;        /* the service's own state */
     uv_signal_t on_term, on_int;
     uv_timer_t beat;
     bool stopping;

@@ -135,19 +135,35 @@ static void ignore_notice(void *ctx, const PGresult *result)
     (void)result;
 }
 
+/* libpq's own time limit is in whole seconds, at least two, and blocks: a server that hangs would hang whoever asks it. */
+static err_t dial(struct store *store, const char *const *words, const char *const *values)
+{
+    int64_t deadline = now_ms() + STORE_CONNECT_MS;
+    store->conn = PQconnectStartParams(words, values, 1);
+    if (!store->conn) return err_set(ERR_memory, "a connection");
+    PostgresPollingStatusType status = PQstatus(store->conn) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
+    while (status != PGRES_POLLING_OK) {
+        int64_t left = deadline - now_ms();
+        struct pollfd fd = {PQsocket(store->conn), status == PGRES_POLLING_READING ? POLLIN : POLLOUT, 0};
+        if (status == PGRES_POLLING_FAILED) return lost(store, "connect");
+        if (left <= 0) return err_set(ERR_unavailable, "connect: PostgreSQL did not answer within %d ms", STORE_CONNECT_MS);
+        if (poll(&fd, 1, (int)left) < 0 && errno != EINTR) return lost(store, "connect");
+        if (fd.revents) status = PQconnectPoll(store->conn);
+    }
+    return ERR_ok;
+}
+
 err_t store_open(struct store **ret, const char *conninfo)
 {
     AUTO_PTR(store) store = calloc(1, sizeof *store);
     if (!store) return err_set(ERR_memory, "a store");
     /* what comes after dbname wins over the conninfo's words, what comes before does not */
-    const char *const words[] = {"connect_timeout", "tcp_user_timeout", "fallback_application_name",
-                                 "dbname",          "client_encoding",  NULL};
-    const char *const values[] = {"5", "15000", program_invocation_short_name, conninfo, "UTF8", NULL};
-    store->conn = PQconnectdbParams(words, values, 1);
-    if (!store->conn) return err_set(ERR_memory, "a connection");
-    if (PQstatus(store->conn) != CONNECTION_OK) return lost(store, "connect");
+    const char *const words[] = {"tcp_user_timeout", "fallback_application_name", "dbname", "client_encoding", NULL};
+    const char *const values[] = {"15000", program_invocation_short_name, conninfo, "UTF8", NULL};
+    TRY(dial(store, words, values));
     (void)PQsetNoticeReceiver(store->conn, ignore_notice, NULL);
     if (PQsetnonblocking(store->conn, 1) != 0) return lost(store, "connect");
+    store->patience_ms = STORE_STATEMENT_MS + STORE_GRACE_MS;
     TRY(store_simple(store, STORE_SESSION, STORE_STATEMENT_MS, NULL));
     *ret = store;
     store = NULL;

@@ -13,6 +13,7 @@
 #include "services/common/base/arena.h"
 #include "services/common/base/buf.h"
 
+#define STORE_CONNECT_MS   3000
 #define STORE_STATEMENT_MS 30000
 #define STORE_IDLE_MS      60000 /* a session that idles inside a transaction for this long is ended by the server */
 #define STORE_PORT         5432  /* only the name of the socket file: nothing listens on the network */

@@ -2,9 +2,13 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { INSERT, LEASE, END, PAYLOAD, LIST, READ, IMPORTED };
+enum { ROWS, INSERT, LEASE, END, PAYLOAD, LIST, READ, IMPORTED };
 
 static const struct store_statement statements[] = {
+    [ROWS] = {.name = "episode_rows",
+              .doc = "episodes of all jobs, as of the last statistics",
+              .columns = {STORE_INT8},
+              .text = "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'episode'::regclass"},
     [INSERT] = {.name = "episode_insert",
                 .doc = "planned slots, one set",
                 .params = {STORE_INT8, STORE_INT8_ARRAY, STORE_INT8_ARRAY, STORE_INT4_ARRAY, STORE_TEXT_ARRAY,
@@ -75,6 +79,16 @@ static const struct store_statement statements[] = {
 };
 
 const struct store_table store_episode_table = {"episode", statements, sizeof statements / sizeof *statements};
+
+err_t store_episode_rows(struct store *store, uint64_t *ret)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[ROWS]);
+    AUTO(store_rows) rows = {0};
+    TRY(store_run_one(store, &args, &rows, "the table of episodes"));
+    *ret = (uint64_t)store_get_int(&rows, 0, 0);
+    return ERR_ok;
+}
 
 err_t store_episode_insert(struct store *store, int64_t job, const struct store_episode *episodes, size_t count)
 {
@@ -202,27 +216,41 @@ static void end_columns_set(struct end_columns *c, size_t i, const struct store_
     c->hi[i] = (int64_t)*turn;
 }
 
-static err_t write_payloads(struct store *store, int64_t job, const struct store_episode_end *ends, size_t count)
+/* At most so many bytes of payloads in one statement (one payload may be more): libpq moves what a socket did not take to the
+ * front of its buffer each time, which is quadratic in the size of a message. */
+#define PAYLOAD_SET_BYTES ((size_t)1 << 20)
+
+static err_t write_payload_set(struct store *store, int64_t job, const int64_t *ids, const int64_t *raw,
+                               const struct span *bytes, size_t count)
 {
-    AUTO(arena) arena = {0};
-    int64_t *ints = arena_array(&arena, int64_t, 2 * count);
-    struct span *bytes = arena_array(&arena, struct span, count);
-    if (!ints || !bytes) return ERR_memory;
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (ends[i].payload.size == 0) continue;
-        ints[n] = ends[i].id;
-        ints[count + n] = ends[i].payload_raw;
-        bytes[n++] = ends[i].payload;
-    }
-    if (n == 0) return ERR_ok;
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[PAYLOAD]);
     store_put_int(&args, job);
-    store_put_ints(&args, ints, NULL, n);
-    store_put_ints(&args, ints + count, NULL, n);
-    store_put_spans(&args, bytes, NULL, n);
+    store_put_ints(&args, ids, NULL, count);
+    store_put_ints(&args, raw, NULL, count);
+    store_put_spans(&args, bytes, NULL, count);
     return store_run(store, &args, NULL);
+}
+
+static err_t write_payloads(struct store *store, int64_t job, const struct store_episode_end *ends, size_t count)
+{
+    AUTO(arena) arena = {0};
+    int64_t *ids = arena_array(&arena, int64_t, 2 * count), *raw = ids + count;
+    struct span *bytes = arena_array(&arena, struct span, count);
+    size_t n = 0, size = 0;
+    if (!ids || !bytes) return ERR_memory;
+    for (size_t i = 0; i < count; i++) {
+        if (ends[i].payload.size == 0) continue;
+        if (n && size + ends[i].payload.size > PAYLOAD_SET_BYTES) {
+            TRY(write_payload_set(store, job, ids, raw, bytes, n));
+            n = size = 0;
+        }
+        ids[n] = ends[i].id;
+        raw[n] = ends[i].payload_raw;
+        bytes[n++] = ends[i].payload;
+        size += ends[i].payload.size;
+    }
+    return n ? write_payload_set(store, job, ids, raw, bytes, n) : ERR_ok;
 }
 
 err_t store_episode_end(struct store *store, int64_t job, const struct store_episode_end *ends, size_t count)

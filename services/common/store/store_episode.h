@@ -50,6 +50,8 @@ struct store_episode_end {
     const char *error; /* "" for none */
 };
 
+/* Rows of all jobs, as of the last statistics. */
+err_t store_episode_rows(struct store *store, uint64_t *ret) MUST_USE;
 err_t store_episode_insert(struct store *store, int64_t job, const struct store_episode *episodes, size_t count) MUST_USE;
 /* Pending slots that are leased now: attempt, token, worker and seed are set. ERR_conflict unless all were pending. */
 err_t store_episode_lease(struct store *store, int64_t job, const struct store_episode *episodes, size_t count) MUST_USE;

@@ -87,9 +87,9 @@ static const struct store_statement statements[] = {
                                 " WHERE job = $1 AND state = 'open'"
                                 " AND ($2 < -1 OR pin_version > $2 OR source = 'score')"},
     [DROP_EPISODES] = {.name = "group_drop_episodes",
-                       .doc = "voids the open slots of a late group",
-                       .params = {STORE_INT8, STORE_INT8},
-                       .text = "UPDATE episode SET state = 'void', outcome = 'stale', ended_at = now()"
+                       .doc = "voids the open slots of a group",
+                       .params = {STORE_INT8, STORE_INT8, STORE_TEXT},
+                       .text = "UPDATE episode SET state = 'void', outcome = $3, ended_at = now()"
                                " WHERE job = $1 AND group_id = $2 AND state IN ('pending', 'leased')"},
     [DROP_GROUP] = {.name = "group_drop",
                     .doc = "voids a late group",
@@ -307,7 +307,22 @@ err_t store_group_abandon(struct store *store, int64_t job, int64_t pinned_past)
     return with_episodes(store, ABANDON_EPISODES, ABANDON_GROUPS, job, pinned_past);
 }
 
+err_t store_group_void_slots(struct store *store, int64_t job, int64_t group, const char *outcome)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[DROP_EPISODES]);
+    store_put_int(&args, job);
+    store_put_int(&args, group);
+    store_put_text(&args, outcome);
+    return store_run(store, &args, NULL);
+}
+
 err_t store_group_drop(struct store *store, int64_t job, int64_t group)
 {
-    return with_episodes(store, DROP_EPISODES, DROP_GROUP, job, group);
+    TRY(store_group_void_slots(store, job, group, "stale"));
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[DROP_GROUP]);
+    store_put_int(&args, job);
+    store_put_int(&args, group);
+    return store_run(store, &args, NULL);
 }

@@ -65,5 +65,7 @@ err_t store_group_drawn(struct store *store, int64_t job, uint64_t *ret, size_t 
 err_t store_group_abandon(struct store *store, int64_t job, int64_t pinned_past) MUST_USE;
 /* One open group that came too late: void with verdict stale, its open slots void with outcome stale. */
 err_t store_group_drop(struct store *store, int64_t job, int64_t group) MUST_USE;
+/* The open slots of a group are void, with an outcome that is a failure. */
+err_t store_group_void_slots(struct store *store, int64_t job, int64_t group, const char *outcome) MUST_USE;
 
 #endif

@@ -23,6 +23,7 @@
 struct store {
     PGconn *conn;
     bool lost;
+    int patience_ms; /* for the answer of a statement */
     /* statements that this connection has prepared: open addressing by address */
     const struct store_statement *prepared[STORE_PREPARED];
     size_t prepared_count;

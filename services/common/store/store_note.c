@@ -2,14 +2,24 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { METRIC, DECISION, HELLO, GONE, AUDIT };
+enum { METRIC, INHERIT, DECISION, HELLO, GONE, AUDIT };
 
 static const struct store_statement statements[] = {
     [METRIC] = {.name = "metric_insert",
                 .doc = "an update's metrics, one set",
                 .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_TEXT_ARRAY, STORE_FLOAT8_ARRAY},
-                .text = "INSERT INTO metric (job, lineage, update, name, value) SELECT $1, $2::int, $3, * FROM unnest($4, $5)"
+                .text = "INSERT INTO metric (job, lineage, update, name, value) SELECT DISTINCT ON (u.name) $1, $2::int, $3, "
+                        "u.name, u.value"
+                        " FROM unnest($4, $5) WITH ORDINALITY AS u(name, value, n) ORDER BY u.name, u.n DESC"
                         " ON CONFLICT (job, lineage, update, name) DO UPDATE SET value = excluded.value"},
+    [INHERIT] = {.name = "metric_inherit",
+                 .doc = "what the lineage before said of an update and this one did not",
+                 .params = {STORE_INT8, STORE_INT8, STORE_INT8},
+                 .text =
+                     "INSERT INTO metric (job, lineage, update, name, value) SELECT m.job, $2::int, m.update, m.name, m.value"
+                     " FROM metric m WHERE m.job = $1 AND m.update = $3 AND m.lineage = (SELECT max(o.lineage) FROM metric o"
+                     "  WHERE o.job = $1 AND o.update = $3 AND o.lineage < $2)"
+                     " ON CONFLICT (job, lineage, update, name) DO NOTHING"},
     [DECISION] = {.name = "decision_insert",
                   .doc = "verdicts with their inputs, one set",
                   .params = {STORE_INT8, STORE_TEXT_ARRAY, STORE_INT8_ARRAY, STORE_TEXT_ARRAY, STORE_TEXT_ARRAY,
@@ -52,6 +62,16 @@ err_t store_metric_insert(struct store *store, int64_t job, int64_t lineage, int
     store_put_int(&args, update);
     store_put_texts(&args, names, count);
     store_put_floats(&args, values, NULL, count);
+    return store_run(store, &args, NULL);
+}
+
+err_t store_metric_inherit(struct store *store, int64_t job, int64_t lineage, int64_t update)
+{
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[INHERIT]);
+    store_put_int(&args, job);
+    store_put_int(&args, lineage);
+    store_put_int(&args, update);
     return store_run(store, &args, NULL);
 }
 

@@ -2,7 +2,7 @@
 
 #include "services/common/store/store_internal.h"
 
-enum { PUBLISH, COMMIT, CHECKPOINT, NEWEST, START, END, ABANDON, OPEN, NEWEST_RESULT, REACHED, LEVELS };
+enum { PUBLISH, COMMIT, CHECKPOINT, NEWEST, OF_VERSION, START, END, ABANDON, GIVE_UP, OPEN, NEWEST_RESULT, REACHED, LEVELS };
 
 static const struct store_statement statements[] = {
     [PUBLISH] = {.name = "policy_publish",
@@ -33,6 +33,12 @@ static const struct store_statement statements[] = {
                 .columns = {STORE_INT4, STORE_INT8, STORE_TEXT, STORE_TEXT},
                 .text = "SELECT lineage, version, digest, where_now FROM policy WHERE job = $1 AND lineage = $2 AND role = $3"
                         " AND where_now IS NOT NULL ORDER BY version DESC LIMIT 1"},
+    [OF_VERSION] = {.name = "policy_of_version",
+                    .doc = "the newest lineage's weights of a version",
+                    .params = {STORE_INT8, STORE_INT8},
+                    .columns = {STORE_INT4, STORE_INT8, STORE_TEXT, STORE_TEXT},
+                    .text = "SELECT lineage, version, digest, where_now FROM policy WHERE job = $1 AND version = $2"
+                            " AND role = 'policy' AND where_now IS NOT NULL ORDER BY lineage DESC LIMIT 1"},
     [START] = {.name = "evaluation_start",
                .doc = "an evaluation that begins",
                .params = {STORE_INT8, STORE_INT8, STORE_INT8, STORE_INT8},
@@ -47,6 +53,10 @@ static const struct store_statement statements[] = {
                  .doc = "evaluations that end without a result",
                  .params = {STORE_INT8, STORE_INT8},
                  .text = "UPDATE evaluation SET ended_at = now() WHERE job = $1 AND version > $2 AND ended_at IS NULL"},
+    [GIVE_UP] = {.name = "evaluation_give_up",
+                 .doc = "one that ends without a result",
+                 .params = {STORE_INT8, STORE_INT8},
+                 .text = "UPDATE evaluation SET ended_at = now() WHERE job = $1 AND version = $2 AND ended_at IS NULL"},
     [OPEN] = {.name = "evaluation_open",
               .doc = "evaluations under way",
               .params = {STORE_INT8},
@@ -130,22 +140,35 @@ err_t store_policy_checkpoint(struct store *store, int64_t job, int64_t lineage,
     return ret->path && ret->sha256 && ret->digest ? ERR_ok : ERR_memory;
 }
 
-err_t store_policy_newest(struct store *store, int64_t job, int64_t lineage, const char *role, struct arena *arena,
-                          struct store_policy *ret)
+/* role NULL: the statement has it */
+static err_t read_policy(struct store *store, int statement, int64_t job, int64_t key, const char *role, struct arena *arena,
+                         struct store_policy *ret)
 {
     AUTO(store_args) args = {0};
-    store_args_init(&args, &statements[NEWEST]);
+    store_args_init(&args, &statements[statement]);
     store_put_int(&args, job);
-    store_put_int(&args, lineage);
-    store_put_text(&args, role);
+    store_put_int(&args, key);
+    if (role) store_put_text(&args, role);
     AUTO(store_rows) rows = {0};
     TRY(store_run_one(store, &args, &rows, "published policy"));
     *ret = (struct store_policy){.lineage = store_get_int(&rows, 0, 0),
                                  .version = store_get_int(&rows, 0, 1),
                                  .digest = arena_text(arena, store_get_span(&rows, 0, 2)),
                                  .where = arena_text(arena, store_get_span(&rows, 0, 3)),
-                                 .role = role};
+                                 .role = role ? role : "policy"};
     return ret->digest && ret->where ? ERR_ok : ERR_memory;
+}
+
+err_t store_policy_newest(struct store *store, int64_t job, int64_t lineage, const char *role, struct arena *arena,
+                          struct store_policy *ret)
+{
+    return read_policy(store, NEWEST, job, lineage, role, arena, ret);
+}
+
+err_t store_policy_of_version(struct store *store, int64_t job, int64_t version, struct arena *arena,
+                              struct store_policy *ret)
+{
+    return read_policy(store, OF_VERSION, job, version, NULL, arena, ret);
 }
 
 err_t store_evaluation_start(struct store *store, int64_t job, const struct store_evaluation *evaluation, bool *ret_new)
@@ -175,13 +198,23 @@ err_t store_evaluation_end(struct store *store, int64_t job, const struct store_
     return store_run(store, &args, NULL);
 }
 
-err_t store_evaluation_abandon(struct store *store, int64_t job, int64_t version)
+static err_t end_without_result(struct store *store, int statement, int64_t job, int64_t version)
 {
     AUTO(store_args) args = {0};
-    store_args_init(&args, &statements[ABANDON]);
+    store_args_init(&args, &statements[statement]);
     store_put_int(&args, job);
     store_put_int(&args, version);
     return store_run(store, &args, NULL);
+}
+
+err_t store_evaluation_abandon(struct store *store, int64_t job, int64_t version)
+{
+    return end_without_result(store, ABANDON, job, version);
+}
+
+err_t store_evaluation_give_up(struct store *store, int64_t job, int64_t version)
+{
+    return end_without_result(store, GIVE_UP, job, version);
 }
 
 err_t store_evaluation_open(struct store *store, int64_t job, struct arena *arena, struct store_open_evaluation **ret,

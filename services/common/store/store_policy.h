@@ -31,6 +31,9 @@ err_t store_policy_checkpoint(struct store *store, int64_t job, int64_t lineage,
 /* The newest published version of the lineage in a role; ERR_not_found when there is none. */
 err_t store_policy_newest(struct store *store, int64_t job, int64_t lineage, const char *role, struct arena *arena,
                           struct store_policy *ret) MUST_USE;
+/* The weights of a version, of the newest lineage that published it; ERR_not_found when there are none. */
+err_t store_policy_of_version(struct store *store, int64_t job, int64_t version, struct arena *arena,
+                              struct store_policy *ret) MUST_USE;
 
 struct store_evaluation {
     int64_t lineage;
@@ -47,6 +50,8 @@ err_t store_evaluation_start(struct store *store, int64_t job, const struct stor
 err_t store_evaluation_end(struct store *store, int64_t job, const struct store_evaluation *evaluation) MUST_USE;
 /* Ends without a result those of versions past `version` that are open (all open ones for -1). */
 err_t store_evaluation_abandon(struct store *store, int64_t job, int64_t version) MUST_USE;
+/* The same for one version. */
+err_t store_evaluation_give_up(struct store *store, int64_t job, int64_t version) MUST_USE;
 struct store_open_evaluation {
     int64_t lineage, version, episodes;
 };

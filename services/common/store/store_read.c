@@ -1,13 +1,38 @@
 #include "services/common/store/store_read.h"
 
-#include "services/common/store/store_internal.h"
+#include "services/common/store/store_link.h"
 
-enum { JOBS, JOB, EVENTS, METRICS, TASKS, EPISODES, EPISODE, DECISIONS, CHECKPOINTS, EVALUATIONS, SPEC, PAYLOAD, POOL, PING };
+#include <stdio.h>
+
+enum {
+    JOBS,
+    JOB,
+    EVENTS,
+    METRICS,
+    TASKS,
+    EPISODES,
+    EPISODE,
+    DECISIONS,
+    CHECKPOINTS,
+    EVALUATIONS,
+    SPEC,
+    PAYLOAD,
+    POOL,
+    PING,
+    HURRY
+};
 
 #define JOB_FIELDS                                                                                                           \
     "j.id, j.name, j.state, j.reason, j.priority, j.lineage, j.updates_done AS update, j.version, j.created_at, "            \
     "j.started_at,"                                                                                                          \
     " j.trained_at, j.ended_at, extract(epoch FROM j.trained_at - j.started_at)::float8 AS train_seconds"
+/* One history: what lineages that were forked away said about later versions and updates is left out, unless all is asked
+ * for. A later lineage says everything after its fork again, and what it has not reached yet is past the job's own version.
+ */
+#define LIVING_EVALUATIONS(job, all)                                                                                         \
+    "SELECT DISTINCT ON (e.version, CASE WHEN " all " THEN e.lineage END) e.* FROM evaluation e JOIN job ON job.id = e.job"  \
+    " WHERE e.job = " job " AND (" all " OR e.version <= job.version)"                                                       \
+    " ORDER BY e.version, CASE WHEN " all " THEN e.lineage END, e.lineage DESC"
 #define ROWS(select) "SELECT coalesce(jsonb_agg(to_jsonb(r)), '[]')::text FROM (" select ") r"
 
 static const struct store_statement statements[] = {
@@ -26,16 +51,18 @@ static const struct store_statement statements[] = {
                  " (SELECT jsonb_build_object('done', count(*) FILTER (WHERE e.state = 'done'),"
                  "  'open', count(*) FILTER (WHERE e.state IN ('pending', 'leased')),"
                  "  'void', count(*) FILTER (WHERE e.state = 'void'),"
+                 "  'retried', coalesce(sum(cardinality(e.failures)), 0),"
                  "  'tokens', coalesce(sum(e.prompt_tokens + e.action_tokens), 0)) FROM episode e WHERE e.job = j.id)"
                  " AS episodes,"
                  " (SELECT count(*) FROM batch b WHERE b.job = j.id AND b.update > 0 AND b.lineage = j.lineage"
                  "  AND b.state <> 'handed_out') AS updates_of_lineage,"
                  " (SELECT coalesce(jsonb_agg(jsonb_build_object('lineage', v.lineage, 'version', v.version, 'done', v.done,"
-                 "  'successes', v.successes, 'by_level', v.by_level) ORDER BY v.version, v.lineage), '[]')"
-                 "  FROM evaluation v WHERE v.job = j.id AND v.done IS NOT NULL) AS evaluations,"
-                 " (SELECT p.checkpoint FROM policy p WHERE p.job = j.id AND p.committed_at IS NOT NULL"
-                 "  ORDER BY p.lineage DESC, p.version DESC LIMIT 1) AS checkpoint"
-                 " FROM job j WHERE j.id = $1) r"},
+                 "  'successes', v.successes, 'by_level', v.by_level) ORDER BY v.version), '[]')"
+                 "  FROM (" LIVING_EVALUATIONS(
+                     "j.id", "false") ") v WHERE v.done IS NOT NULL) AS evaluations,"
+                                      " (SELECT p.checkpoint FROM policy p WHERE p.job = j.id AND p.committed_at IS NOT NULL"
+                                      "  ORDER BY p.lineage DESC, p.version DESC LIMIT 1) AS checkpoint"
+                                      " FROM job j WHERE j.id = $1) r"},
     [EVENTS] = {.name = "read_events",
                 .doc = "events after a number",
                 .params = {STORE_INT8, STORE_INT8, STORE_INT8},
@@ -43,13 +70,16 @@ static const struct store_statement statements[] = {
                 .text = ROWS("SELECT seq, at, kind, message, data FROM job_event WHERE job = $1 AND seq > $2 ORDER BY seq"
                              " LIMIT $3")},
     [METRICS] = {.name = "read_metrics",
-                 .doc = "metrics by update, of the newest lineage that has the update",
-                 .params = {STORE_INT8, STORE_TEXT, STORE_INT8, STORE_INT8},
+                 .doc = "metrics by update: one history, or that of all lineages",
+                 .params = {STORE_INT8, STORE_TEXT, STORE_INT8, STORE_INT8, STORE_BOOL},
                  .columns = {STORE_TEXT},
-                 .text = ROWS("SELECT m.update, jsonb_object_agg(m.name, m.value) AS values FROM"
-                              " (SELECT DISTINCT ON (update, name) update, name, value FROM metric WHERE job = $1"
-                              "  AND ($2 = '' OR name = ANY (string_to_array($2, ','))) AND update >= $3"
-                              "  ORDER BY update, name, lineage DESC) m GROUP BY m.update ORDER BY m.update LIMIT $4")},
+                 .text = ROWS("SELECT m.update, m.lineage, jsonb_object_agg(m.name, m.value) AS values FROM"
+                              " (SELECT b.update, max(b.lineage) AS newest FROM batch b JOIN job j ON j.id = b.job"
+                              "  WHERE b.job = $1 AND b.state <> 'handed_out' AND b.update >= $3"
+                              "  AND ($5 OR b.update <= j.updates_done) GROUP BY b.update) a"
+                              " JOIN metric m ON m.job = $1 AND m.update = a.update AND ($5 OR m.lineage = a.newest)"
+                              " WHERE $2 = '' OR m.name = ANY (string_to_array($2, ','))"
+                              " GROUP BY m.update, m.lineage ORDER BY m.update, m.lineage LIMIT $4")},
     [TASKS] = {.name = "read_tasks",
                .doc = "tasks by id",
                .params = {STORE_INT8, STORE_INT8, STORE_INT8},
@@ -71,25 +101,30 @@ static const struct store_statement statements[] = {
                            " AND ($2 = '' OR g.source = $2) AND ($3 = '' OR e.outcome = $3"
                            "  OR ($3 = 'success' AND e.reward >= 0.5) OR ($3 = 'failure' AND e.reward < 0.5))"
                            " AND ($4 < 0 OR g.pin_version = $4) AND ($5 < 0 OR e.id < $5) ORDER BY e.id DESC LIMIT $6")},
-    [EPISODE] = {.name = "read_episode",
-                 .doc = "an episode's whole life",
-                 .params = {STORE_INT8, STORE_INT8},
-                 .columns = {STORE_TEXT},
-                 .text =
-                     "SELECT to_jsonb(r)::text FROM (SELECT e.id, e.slot, e.state, e.attempt, e.token, e.outcome, e.failures,"
-                     " e.error, e.reward, e.steps, e.prompt_tokens, e.action_tokens, e.version_min, e.version_max,"
-                     " e.turn_entropy, e.engine_ms, e.env_ms, e.seed, e.worker, e.max_steps, e.leased_at, e.ended_at,"
-                     " g.advantage[e.slot + 1] AS advantage, (to_jsonb(g) - 'job') AS \"group\","
-                     " (to_jsonb(t) - 'job') AS task,"
-                     " (SELECT coalesce(jsonb_agg(to_jsonb(d) - 'job' ORDER BY d.id), '[]') FROM decision d WHERE d.job ="
-                     " e.job AND ((d.subject = 'episode' AND d.key = e.id) OR (d.subject = 'group' AND d.key = g.id)))"
-                     " AS decisions,"
-                     " (SELECT coalesce(jsonb_agg(jsonb_build_object('lineage', u.lineage, 'update', u.update, 'pass',"
-                     " u.pass, 'source', u.source, 'state', b.state, 'version', b.version, 'digest', b.digest)"
-                     " ORDER BY u.lineage), '[]') FROM training_use u JOIN batch b ON b.job = u.job AND b.lineage ="
-                     " u.lineage AND b.update = u.update WHERE u.job = e.job AND u.episode = e.id) AS trained"
-                     " FROM episode e JOIN episode_group g ON g.job = e.job AND g.id = e.group_id"
-                     " JOIN task t ON t.job = g.job AND t.id = g.task WHERE e.job = $1 AND e.id = $2) r"},
+    [EPISODE] =
+        {.name = "read_episode",
+         .doc = "an episode's whole life",
+         .params = {STORE_INT8, STORE_INT8},
+         .columns = {STORE_TEXT},
+         .text =
+             "SELECT to_jsonb(r)::text FROM (SELECT e.id, e.slot, e.state, e.attempt, e.token, e.outcome, e.failures,"
+             " e.error, e.reward, e.steps, e.prompt_tokens, e.action_tokens, e.version_min, e.version_max,"
+             " e.turn_entropy, e.engine_ms, e.env_ms, e.seed, e.worker, e.max_steps, e.leased_at, e.ended_at,"
+             " g.advantage[e.slot + 1] AS advantage, (to_jsonb(g) - 'job') AS \"group\","
+             " (to_jsonb(t) - 'job') AS task,"
+             " (SELECT coalesce(jsonb_agg(to_jsonb(d) - 'job' ORDER BY d.id), '[]') FROM decision d WHERE d.job ="
+             " e.job AND ((d.subject = 'episode' AND d.key = e.id) OR (d.subject = 'group' AND d.key = g.id)"
+             " OR (d.subject = 'task' AND d.key = t.id)))"
+             " AS decisions,"
+             " (SELECT coalesce(jsonb_agg(jsonb_build_object('lineage', u.lineage, 'update', u.update, 'pass',"
+             " u.pass, 'source', u.source, 'state', b.state, 'outcome', b.outcome, 'version', b.version, 'digest', b.digest,"
+             " 'handed_out_at', b.handed_out_at, 'applied_at', b.applied_at, 'published_at', p.published_at,"
+             " 'checkpoint', p.checkpoint) ORDER BY u.lineage, u.pass), '[]') FROM training_use u JOIN batch b"
+             " ON b.job = u.job AND b.lineage = u.lineage AND b.update = u.update LEFT JOIN policy p ON p.job = b.job"
+             " AND p.lineage = b.lineage AND p.version = b.version AND p.role = 'policy'"
+             " WHERE u.job = e.job AND u.episode = e.id) AS trained"
+             " FROM episode e JOIN episode_group g ON g.job = e.job AND g.id = e.group_id"
+             " JOIN task t ON t.job = g.job AND t.id = g.task WHERE e.job = $1 AND e.id = $2) r"},
     [DECISIONS] = {.name = "read_decisions",
                    .doc = "decisions by id",
                    .params = {STORE_INT8, STORE_INT8, STORE_INT8},
@@ -104,11 +139,11 @@ static const struct store_statement statements[] = {
                                   " FROM policy WHERE job = $1 AND committed_at IS NOT NULL ORDER BY lineage, version"
                                   " LIMIT 1000")},
     [EVALUATIONS] = {.name = "read_evaluations",
-                     .doc = "evaluations by version",
-                     .params = {STORE_INT8},
+                     .doc = "evaluations by version: one history, or that of all lineages",
+                     .params = {STORE_INT8, STORE_BOOL},
                      .columns = {STORE_TEXT},
                      .text = ROWS("SELECT lineage, version, episodes, done, successes, by_level, started_at, ended_at FROM"
-                                  " evaluation WHERE job = $1 ORDER BY version, lineage LIMIT 1000")},
+                                  " (" LIVING_EVALUATIONS("$1", "$2") ") v ORDER BY version, lineage LIMIT 1000")},
     [SPEC] = {.name = "read_spec",
               .doc = "the resolved job",
               .params = {STORE_INT8},
@@ -138,6 +173,11 @@ static const struct store_statement statements[] = {
               .doc = "the schema is there",
               .columns = {STORE_INT8},
               .text = "SELECT epoch FROM data_epoch"},
+    [HURRY] = {.name = "read_hurry",
+               .doc = "how long a statement may take",
+               .params = {STORE_TEXT},
+               .columns = {STORE_TEXT},
+               .text = "SELECT set_config('statement_timeout', $1, false)"},
 };
 
 const struct store_table store_read_table = {"read", statements, sizeof statements / sizeof *statements};
@@ -186,7 +226,8 @@ err_t store_read_events(struct store *store, int64_t job, int64_t after, int64_t
     return read_ints(store, EVENTS, (const int64_t[]){job, after, bounded(limit)}, 3, "events", out);
 }
 
-err_t store_read_metrics(struct store *store, int64_t job, const char *names, int64_t from, int64_t limit, struct buf *out)
+err_t store_read_metrics(struct store *store, int64_t job, const char *names, int64_t from, int64_t limit, bool all,
+                         struct buf *out)
 {
     AUTO(store_args) args = {0};
     store_args_init(&args, &statements[METRICS]);
@@ -194,6 +235,7 @@ err_t store_read_metrics(struct store *store, int64_t job, const char *names, in
     store_put_text(&args, names);
     store_put_int(&args, from);
     store_put_int(&args, bounded(limit));
+    store_put_bool(&args, all);
     return read_text(store, &args, "metrics", out);
 }
 
@@ -230,9 +272,13 @@ err_t store_read_checkpoints(struct store *store, int64_t job, struct buf *out)
     return read_ints(store, CHECKPOINTS, &job, 1, "checkpoints", out);
 }
 
-err_t store_read_evaluations(struct store *store, int64_t job, struct buf *out)
+err_t store_read_evaluations(struct store *store, int64_t job, bool all, struct buf *out)
 {
-    return read_ints(store, EVALUATIONS, &job, 1, "evaluations", out);
+    AUTO(store_args) args = {0};
+    store_args_init(&args, &statements[EVALUATIONS]);
+    store_put_int(&args, job);
+    store_put_bool(&args, all);
+    return read_text(store, &args, "evaluations", out);
 }
 
 err_t store_read_spec(struct store *store, int64_t job, struct buf *out)
@@ -264,4 +310,19 @@ err_t store_read_ping(struct store *store)
     store_args_init(&args, &statements[PING]);
     AUTO(store_rows) rows = {0};
     return store_run_one(store, &args, &rows, "schema");
+}
+
+#define HURRY_GRACE_MS 1000
+
+err_t store_read_hurry(struct store *store, int ms)
+{
+    char text[16];
+    AUTO(store_args) args = {0};
+    AUTO(store_rows) rows = {0};
+    (void)snprintf(text, sizeof text, "%d", ms);
+    store_args_init(&args, &statements[HURRY]);
+    store_put_text(&args, text);
+    TRY(store_run_one(store, &args, &rows, "statement_timeout"));
+    store->patience_ms = ms + HURRY_GRACE_MS;
+    return ERR_ok;
 }

@@ -10,8 +10,9 @@
 err_t store_read_jobs(struct store *store, const char *state, int64_t before, int64_t limit, struct buf *out) MUST_USE;
 err_t store_read_job(struct store *store, int64_t job, struct buf *out) MUST_USE;
 err_t store_read_events(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out) MUST_USE;
-/* names: comma-separated, "" for all; one row per update, the newest lineage's value where lineages overlap. */
-err_t store_read_metrics(struct store *store, int64_t job, const char *names, int64_t from, int64_t limit,
+/* names: comma-separated, "" for all. One row per update: the history that led to the weights of now; what a lineage said
+ * that was forked away is there only with `all`, as rows of their own. */
+err_t store_read_metrics(struct store *store, int64_t job, const char *names, int64_t from, int64_t limit, bool all,
                          struct buf *out) MUST_USE;
 err_t store_read_tasks(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out) MUST_USE;
 
@@ -28,7 +29,7 @@ err_t store_read_episodes(struct store *store, int64_t job, const struct store_e
 err_t store_read_episode(struct store *store, int64_t job, int64_t episode, struct buf *out) MUST_USE;
 err_t store_read_decisions(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out) MUST_USE;
 err_t store_read_checkpoints(struct store *store, int64_t job, struct buf *out) MUST_USE;
-err_t store_read_evaluations(struct store *store, int64_t job, struct buf *out) MUST_USE;
+err_t store_read_evaluations(struct store *store, int64_t job, bool all, struct buf *out) MUST_USE; /* all: as of metrics */
 /* The resolved job file. */
 err_t store_read_spec(struct store *store, int64_t job, struct buf *out) MUST_USE;
 /* The compressed sequence of an episode; ERR_not_found when it has none. */
@@ -36,5 +37,8 @@ err_t store_read_payload(struct store *store, int64_t job, int64_t episode, stru
 /* The successes that the pool of a job draws from, or would if it had one (curation.dart). */
 err_t store_read_pool(struct store *store, int64_t job, int64_t after, int64_t limit, struct buf *out) MUST_USE;
 err_t store_read_ping(struct store *store) MUST_USE; /* the schema is there */
+/* Statements of this connection take at most so long, and their answers are waited for little longer: for a reader that must
+ * answer meanwhile. */
+err_t store_read_hurry(struct store *store, int ms) MUST_USE;
 
 #endif

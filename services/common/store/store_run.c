@@ -23,7 +23,7 @@ err_t store_prepare(struct store *store, const struct store_statement *statement
     for (; statement->params[count]; count++) oids[count] = store_type_oid(statement->params[count]);
     int sent = PQsendPrepare(store->conn, statement->name, statement->text, count, oids);
     PGresult *result = NULL;
-    TRY(store_answer(store, sent, statement->name, STORE_STATEMENT_MS + STORE_GRACE_MS, &result));
+    TRY(store_answer(store, sent, statement->name, store->patience_ms, &result));
     PQclear(result);
     *slot = statement;
     store->prepared_count++;
@@ -60,7 +60,7 @@ err_t store_run(struct store *store, struct store_args *args, struct store_rows 
     }
     int sent = PQsendQueryPrepared(store->conn, statement->name, (int)args->count, values, sizes, formats, 1);
     PGresult *result = NULL;
-    TRY(store_answer(store, sent, statement->name, STORE_STATEMENT_MS + STORE_GRACE_MS, &result));
+    TRY(store_answer(store, sent, statement->name, store->patience_ms, &result));
     err_t err = check_columns(statement, result);
     if (err != ERR_ok || !ret) {
         PQclear(result);

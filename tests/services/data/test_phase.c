@@ -194,7 +194,8 @@ START_TEST(successes_are_replayed)
                    "UPDATE episode SET scores = '{\"perplexity\": 2.5}' WHERE scores ? 'perplexity'");
     ledger_notices("replays_are_in_the_band",
                    "UPDATE batch SET episodes = episodes || episodes[9], pass = pass || 7::smallint,"
-                   " advantage = advantage || 0::float8, source = source || 'replay'::text"
+                   " advantage = advantage || 0::float8, source = source || 'replay'::text, member_group = member_group || "
+                   "member_group[9]"
                    " WHERE update = 4");
     ledger_notices("replays_are_within_budget", "UPDATE episode SET action_tokens = 40 WHERE id IN"
                                                 " (SELECT episode FROM training_use WHERE source = 'replay')");

@@ -22,8 +22,9 @@ static const struct batch *make(struct peer *trainer, struct peer *worker, int64
     const struct wire_counter figures[] = {{span_text("fau"), fau},
                                            {span_text("mean_w"), 1},
                                            {span_text("clip_share"), 0},
-                                           {span_text("explained_variance"), 0.5}};
-    trainer_tell(trainer, update, batch->discarded ? "skipped" : "applied", figures, 4);
+                                           {span_text("explained_variance"), 0.5},
+                                           {span_text("replay_ratio"), 7}}; /* a name of the data manager's own */
+    trainer_tell(trainer, update, batch->discarded ? "skipped" : "applied", figures, 5);
     if (!batch->discarded) trainer_publish(trainer, update);
     WAIT_FOR(worker->wanted == trainer->version);
     return batch;

@@ -380,6 +380,31 @@ START_TEST(time_to_live_and_lost_peers)
 }
 END_TEST
 
+START_TEST(slots_that_are_not_named_are_free)
+{
+    static struct stage stage;
+    struct env_task task;
+    stage_open(&stage);
+    stage_job(&stage, "lake", 2, 1000);
+    ck_assert_int_eq(env_find("lake")->generate(1, 1, NULL, &task), ERR_ok);
+    for (uint64_t episode = 1; episode <= 3; episode++) reset(&stage, episode, episode, task.text);
+    ck_assert_uint_eq(stage_next(&stage)->episode, 1);
+    ck_assert_uint_eq(stage_next(&stage)->episode, 2);
+    const uint64_t held[] = {3, 2}, older[] = {3, 1}; /* episode 1 was released in a message that was lost */
+    cluster_held(stage.cluster, "another", JOB, NULL, NULL, 0);
+    cluster_held(stage.cluster, "worker", JOB + 1, NULL, NULL, 0);
+    ck_assert_uint_eq(counters(&stage).seated, 2);
+    cluster_held(stage.cluster, "worker", JOB, held, held, 2);
+    ck_assert_uint_eq(stage_next(&stage)->episode, 3); /* it waited for that slot */
+    ck_assert_uint_eq(counters(&stage).seated, 2);
+    cluster_held(stage.cluster, "worker", JOB, held, older, 2); /* 2 with another token than it was asked for */
+    ck_assert_uint_eq(counters(&stage).seated, 1);
+    ck_assert_uint_eq(counters(&stage).released, 2);
+    stage_silent(&stage);
+    stage_close(&stage);
+}
+END_TEST
+
 /* ---- programs ---- */
 
 START_TEST(children_are_kept_warm)
@@ -586,6 +611,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, tokens_and_repeats);
     tcase_add_test(tcase, slots_are_bounded_and_queued);
     tcase_add_test(tcase, time_to_live_and_lost_peers);
+    tcase_add_test(tcase, slots_that_are_not_named_are_free);
     tcase_add_test(tcase, children_are_kept_warm);
     tcase_add_loop_test(tcase, failures_are_typed_and_replaced, 0, (int)(sizeof wrongs / sizeof *wrongs));
     tcase_add_test(tcase, unasked_lines_break_the_protocol);

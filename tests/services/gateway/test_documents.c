@@ -17,6 +17,22 @@ START_TEST(rest_and_metrics_are_the_committed_ones)
 }
 END_TEST
 
+/* what the data manager and the trainer say of one update goes into one set of rows */
+START_TEST(figures_have_one_meaning)
+{
+    static const char *const names[] = {
+#define FIGURE(name, doc) #name,
+#include "services/data/figures.def"
+#include "services/data/method_figures.def"
+#include "trainer/diagnostics.def"
+#undef FIGURE
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        for (size_t k = 0; k < i; k++) ck_assert_str_ne(names[i], names[k]);
+    }
+}
+END_TEST
+
 START_TEST(openapi_has_every_route)
 {
     AUTO(buf) text = {0};
@@ -57,6 +73,7 @@ int main(void)
     Suite *suite = suite_create("documents");
     TCase *tcase = tcase_create("documents");
     tcase_add_test(tcase, rest_and_metrics_are_the_committed_ones);
+    tcase_add_test(tcase, figures_have_one_meaning);
     tcase_add_test(tcase, openapi_has_every_route);
     tcase_add_test(tcase, a_series_has_one_head);
     suite_add_tcase(suite, tcase);

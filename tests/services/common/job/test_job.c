@@ -102,6 +102,8 @@ static char *with_key(enum job_section_id id, const char *key, const char *value
         [JOB_SECTION_warmstart] = "policy.warmstart",
         [JOB_SECTION_init] = "policy.init",
         [JOB_SECTION_rollout] = "rollout",
+        [JOB_SECTION_retries] = "rollout.retries",
+        [JOB_SECTION_mask] = "rollout.mask",
         [JOB_SECTION_curriculum] = "curriculum",
         [JOB_SECTION_curation] = "curation",
         [JOB_SECTION_dart] = "curation.dart",

@@ -47,6 +47,13 @@ static const struct combination combinations[] = {
     {{"curation.guide={\"file\": \"hints.jsonl\"}",
       "environments=[{\"name\": \"webform\", \"tasks\": {\"generate\": {\"levels\": [1]}}}]"},
      NULL},
+    {{"trainer.loss=\"ppo\""}, NULL},
+    {{"trainer.loss=\"webrl\"", "curation.webrl={}", "trainer.aggregation=\"step_mean\""}, NULL},
+    {{"trainer.loss=\"gspo\"", "trainer.old_policy=\"recompute\"", "trainer.importance.mode=\"tis\""}, NULL},
+    {{"trainer.loss=\"webrl\"", "trainer.old_policy=\"recompute\"", "trainer.importance.mode=\"tis\""},
+     "/trainer/importance/mode"},
+    {{"trainer.loss=\"ppo\"", "curation.guide={\"positive_only\": true}"}, "/curation/guide/positive_only"},
+    {{"trainer.loss=\"webrl\"", "curation.dart={\"advantage_over\": \"step\"}"}, "/curation/dart/advantage_over"},
 };
 
 static void apply(const struct combination *c, struct buf *text)

@@ -1,7 +1,10 @@
 /* LABELS: store
  * store, against a cluster of its own: migrations, every statement of every table, the fence of the data epoch, values and
  * arrays there and back, errors by class, and the rows that the schema must refuse. */
-#include "services/common/store/store_internal.h"
+#include "services/common/store/store_batch.h"
+#include "services/common/store/store_link.h"
+#include "services/common/store/store_read.h"
+#include "services/common/store/store_verify.h"
 #include "tests/support/cluster.h"
 
 #include <check.h>
@@ -123,6 +126,93 @@ START_TEST(a_migration_is_whole_or_absent)
     AUTO_PTR(store) other = NULL;
     open_as(&other, "migrations_b", "pal");
     OK(store_migrate(other, folder));
+}
+END_TEST
+
+/* A job with a row in each of the tables that the first migration made. */
+static const char ROWS_OF_OLD[] =
+    "INSERT INTO job (name, spec) VALUES ('old', '{}');"
+    "INSERT INTO job_event (job, seq, kind, message) VALUES (1, 1, 'state', 'submitted');"
+    "INSERT INTO task (job, id, environment, split, body, hash, source) VALUES (1, 0, 0, 'train', 't', 'h', 'generate');"
+    "INSERT INTO episode_group (job, id, task, source, size, update_for, state, verdict, done, reward_sum, advantage, "
+    "closed_at)"
+    " VALUES (1, 0, 0, 'fresh', 2, 1, 'closed', 'signal', 2, 1, '{0.5,-0.5}', now());"
+    "INSERT INTO episode (job, id, group_id, slot, state, seed, max_steps, outcome, reward, steps, prompt_tokens, "
+    "action_tokens)"
+    " VALUES (1, 0, 0, 0, 'done', 1, 10, 'ok', 1, 3, 20, 5), (1, 1, 0, 1, 'done', 2, 10, 'truncated', 0, 10, 20, 5);"
+    "INSERT INTO episode_payload (job, episode, raw_size, bytes) VALUES (1, 0, 1, 'x'), (1, 1, 1, 'y');"
+    "INSERT INTO decision (job, subject, key, rule, verdict, inputs) VALUES (1, 'group', 0, 'dr_grpo', 'signal', '{}');"
+    "INSERT INTO batch (job, lineage, update, kind, state, groups, episodes, pass, advantage, norm_tokens, no_signal_groups)"
+    " VALUES (1, 0, 0, 'warmstart', 'handed_out', '{}', '{}', '{}', '{}', 0, 0), (1, 0, 1, 'update', 'handed_out', '{0}', "
+    "'{0,1}', '{0,0}', '{0.5,-0.5}', 10, 0);"
+    "INSERT INTO training_use (job, episode, pass, lineage, update, source) VALUES (1, 0, 0, 0, 1, 'fresh'), (1, 1, 0, 0, 1, "
+    "'fresh');"
+    "INSERT INTO policy (job, lineage, version, digest) VALUES (1, 0, 0, 'd');"
+    "INSERT INTO evaluation (job, lineage, version, episodes) VALUES (1, 0, 0, 4);"
+    "INSERT INTO metric (job, lineage, update, name, value) VALUES (1, 0, 0, 'loss', 1);"
+    "INSERT INTO service (identity, name, host, pid) VALUES ('data-1', 'data', 'h', 1);";
+
+/* The first k migrations, in a folder of their own. */
+static void first_migrations(const char *name, int k, char *ret, size_t size)
+{
+    char command[4 * CLUSTER_TEXT_BYTES];
+    ck_assert_int_lt(snprintf(ret, size, "%s/%s-%d", cluster.state_dir, name, k), (int)size);
+    (void)snprintf(command, sizeof command, "mkdir '%s' && cp $(ls " MIGRATIONS "/[0-9]*.sql | head -%d) '%s'", ret, k, ret);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static int count_migrations(void)
+{
+    int count = 0;
+    FILE *list = popen("ls " MIGRATIONS "/[0-9]*.sql | wc -l", "r");
+    ck_assert_ptr_nonnull(list);
+    ck_assert_int_eq(fscanf(list, "%d", &count), 1);
+    (void)pclose(list);
+    return count;
+}
+
+/* What was written under the first schema is read as before, and no invariant is broken. */
+static void check_old_rows(struct store *store)
+{
+    AUTO(buf) job = {0};
+    AUTO(buf) episode = {0};
+    AUTO(arena) arena = {0};
+    struct store_batch batch;
+    struct store_member *members = NULL;
+    OK(store_read_job(store, 1, &job));
+    ck_assert_ptr_nonnull(strstr(buf_chars(&job), "\"done\": 2"));
+    OK(store_read_episode(store, 1, 0, &episode));
+    OK(store_batch_read(store, 1, 1, &arena, &batch));
+    ck_assert_uint_eq(batch.episode_count, 2);
+    OK(store_batch_members(store, 1, &batch, &arena, &members));
+    for (size_t i = 0; i < store_verify_count(); i++) {
+        struct store_verdict verdict;
+        OK(store_verify(store, i, 1, &verdict));
+        ck_assert_msg(verdict.broken == 0, "%s", store_verify_at(i)->name);
+    }
+}
+
+/* A state of the first schema, brought to each later one and then opened with the newest. */
+START_TEST(older_states_are_brought_forward)
+{
+    char folder[CLUSTER_TEXT_BYTES + 32], database[32];
+    int newest = count_migrations();
+    for (int k = 1; k < newest; k++) {
+        (void)snprintf(database, sizeof database, "older_%d", k);
+        first_migrations(database, 1, folder, sizeof folder);
+        struct store *store = cluster_ledger(&cluster, database, folder);
+        OK(store_simple(store, ROWS_OF_OLD, STORE_STATEMENT_MS, NULL));
+        if (k > 1) first_migrations(database, k, folder, sizeof folder);
+        OK(store_migrate(store, folder));
+        store_close(&store);
+        open_as(&store, database, "pal");
+        OK(store_migrate(store, MIGRATIONS));
+        check_old_rows(store);
+        store_close(&store);
+        open_as(&store, database, "pal");
+        FAILS(store_migrate(store, folder), ERR_conflict, "newer");
+        store_close(&store);
+    }
 }
 END_TEST
 
@@ -530,6 +620,21 @@ START_TEST(a_killed_backend_is_unavailable)
 }
 END_TEST
 
+/* A reader that is in a hurry gives a server that hangs up, and says so. */
+START_TEST(a_hanging_backend_is_given_up)
+{
+    AUTO_PTR(store) store = cluster_ledger(&cluster, "hanging", MIGRATIONS);
+    OK(store_read_hurry(store, 100));
+    OK(store_read_ping(store));
+    int pid = backend_pid(store);
+    ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+    err_t err = store_read_ping(store);
+    ck_assert_int_eq(kill(pid, SIGCONT), 0);
+    FAILS(err, ERR_unavailable, "did not answer in time");
+    ck_assert(!store_alive(store));
+}
+END_TEST
+
 START_TEST(errors_have_their_class)
 {
     static const struct store_statement make = {.name = "make_unique",
@@ -586,10 +691,10 @@ END_TEST
     "(1, 1, 1, 0, 'done', 1, 9, 'ok', 1), (1, 2, 1, 1, 'done', 1, 9, 'truncated', 0);"                                       \
     "INSERT INTO episode (job, id, group_id, slot, state, seed, max_steps) VALUES (1, 3, 2, 0, 'pending', 1, 9);"            \
     "INSERT INTO batch (job, lineage, update, kind, state, groups, episodes, pass, advantage, norm_tokens, "                 \
-    "no_signal_groups) "                                                                                                     \
-    "VALUES (1, 0, 1, 'update', 'handed_out', '{1}', '{1,2}', '{0,0}', '{0.5,-0.5}', 10, 0), "                               \
-    "(1, 0, 2, 'update', 'handed_out', '{1}', '{1}', '{1}', '{0}', 10, 0), "                                                 \
-    "(1, 1, 1, 'update', 'handed_out', '{1}', '{1}', '{0}', '{0}', 10, 0);"                                                  \
+    "no_signal_groups, source, member_group) "                                                                               \
+    "VALUES (1, 0, 1, 'update', 'handed_out', '{1}', '{1,2}', '{0,0}', '{0.5,-0.5}', 10, 0, '{fresh,fresh}', '{1,1}'), "     \
+    "(1, 0, 2, 'update', 'handed_out', '{1}', '{1}', '{1}', '{0}', 10, 0, '{pool}', '{1}'), "                                \
+    "(1, 1, 1, 'update', 'handed_out', '{1}', '{1}', '{0}', '{0}', 10, 0, '{fresh}', '{1}');"                                \
     "INSERT INTO training_use (job, episode, pass, lineage, update, source) VALUES (1, 1, 0, 0, 1, 'fresh')"
 
 #define EPISODE "INSERT INTO episode (job, id, group_id, slot, state, seed, max_steps, outcome, reward) VALUES "
@@ -597,7 +702,7 @@ END_TEST
 #define USE     "INSERT INTO training_use (job, episode, pass, lineage, update, source) VALUES "
 #define BATCH                                                                                                                \
     "INSERT INTO batch (job, lineage, update, kind, state, groups, episodes, pass, advantage, norm_tokens, "                 \
-    "no_signal_groups) "                                                                                                     \
+    "no_signal_groups, source, member_group) "                                                                               \
     "VALUES "
 #define TASK "INSERT INTO task (job, id, environment, split, body, hash, source) VALUES "
 
@@ -622,9 +727,15 @@ static const struct {
     {"another pass in the lineage", USE "(1, 1, 1, 0, 2, 'fresh')", true},
     {"a use without a batch", USE "(1, 1, 1, 5, 2, 'fresh')", false},
     {"a use of no episode", USE "(1, 99, 0, 0, 1, 'fresh')", false},
-    {"a batch twice", BATCH "(1, 0, 1, 'update', 'handed_out', '{}', '{}', '{}', '{}', 0, 0)", false},
-    {"members without advantages", BATCH "(1, 0, 3, 'update', 'handed_out', '{1}', '{1,2}', '{0,0}', '{0}', 0, 0)", false},
-    {"an applied batch without a time", BATCH "(1, 0, 3, 'update', 'applied', '{}', '{}', '{}', '{}', 0, 0)", false},
+    {"a batch twice", BATCH "(1, 0, 1, 'update', 'handed_out', '{}', '{}', '{}', '{}', 0, 0, '{}', '{}')", false},
+    {"members without advantages",
+     BATCH "(1, 0, 3, 'update', 'handed_out', '{1}', '{1,2}', '{0,0}', '{0}', 0, 0, '{fresh,fresh}', '{1,1}')", false},
+    {"members without sources",
+     BATCH "(1, 0, 3, 'update', 'handed_out', '{1}', '{1,2}', '{0,0}', '{0,0}', 0, 0, '{fresh}', '{1,1}')", false},
+    {"members with all of it",
+     BATCH "(1, 0, 3, 'update', 'handed_out', '{1}', '{1,2}', '{0,0}', '{0,0}', 0, 0, '{fresh,fresh}', '{1,1}')", true},
+    {"an applied batch without a time", BATCH "(1, 0, 3, 'update', 'applied', '{}', '{}', '{}', '{}', 0, 0, '{}', '{}')",
+     false},
     {"an open group with a verdict", GROUP "(1, 10, 1, 'fresh', 2, 1, NULL, 'open', 'signal')", false},
     {"a closed group without a verdict", GROUP "(1, 10, 1, 'fresh', 2, 1, NULL, 'closed', NULL)", false},
     {"a fresh group without an update", GROUP "(1, 10, 1, 'fresh', 2, 0, NULL, 'open', NULL)", false},
@@ -662,6 +773,7 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, migrations_apply_once_and_notice_changes);
     tcase_add_test(tcase, a_migration_is_whole_or_absent);
+    tcase_add_test(tcase, older_states_are_brought_forward);
     tcase_add_test(tcase, every_statement_prepares_and_is_what_it_declares);
     tcase_add_test(tcase, a_wrong_declaration_is_noticed);
     tcase_add_test(tcase, values_come_back);
@@ -675,6 +787,7 @@ int main(void)
     tcase_add_test(tcase, taking_over_waits_for_open_transactions);
     tcase_add_test(tcase, a_failed_transaction_cannot_be_committed);
     tcase_add_test(tcase, a_killed_backend_is_unavailable);
+    tcase_add_test(tcase, a_hanging_backend_is_given_up);
     tcase_add_test(tcase, errors_have_their_class);
     tcase_add_test(tcase, conninfo_is_quoted_or_overridden);
     tcase_add_test(tcase, impossible_rows_are_refused);
