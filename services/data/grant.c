@@ -56,6 +56,7 @@ static err_t lease_slot(struct data *data, struct slot *slot, const struct peer 
         .pin_version = group->pin_version,
         .ttl_ms = lease_ttl(env),
         .judge = phase_judge(plan, group),
+        .script = span_text(group->script ? group->script : ""),
     };
     if (group->source == GROUP_SCORE) return score_lease(data, group, ret);
     return ERR_ok;

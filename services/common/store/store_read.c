@@ -108,7 +108,7 @@ static const struct store_statement statements[] = {
          .columns = {STORE_TEXT},
          .text =
              "SELECT to_jsonb(r)::text FROM (SELECT e.id, e.slot, e.state, e.attempt, e.token, e.outcome, e.failures,"
-             " e.error, e.reward, e.steps, e.prompt_tokens, e.action_tokens, e.version_min, e.version_max,"
+             " e.error, e.reward, e.hinted, e.steps, e.prompt_tokens, e.action_tokens, e.version_min, e.version_max,"
              " e.turn_entropy, e.engine_ms, e.env_ms, e.seed, e.worker, e.max_steps, e.leased_at, e.ended_at,"
              " g.advantage[e.slot + 1] AS advantage, (to_jsonb(g) - 'job') AS \"group\","
              " (to_jsonb(t) - 'job') AS task,"
