@@ -13,7 +13,7 @@
 #define GATEWAY_PORT         7878
 #define GATEWAY_ASK_MS       2000 /* status */
 #define GATEWAY_SUBMIT_MS    5000
-#define GATEWAY_PENDING      256  /* questions under way */
+#define GATEWAY_PENDING      256 /* questions under way */
 #define GATEWAY_SUBSCRIBERS  200
 #define GATEWAY_EVENTS_MS    250 /* between looks for new events */
 #define GATEWAY_KEEPALIVE_MS 15000

@@ -36,9 +36,9 @@ static json_t *newest(const struct stack *stack, int64_t job, const char *filter
 static int64_t submit(const struct stack *stack, const char *file, const char *const *more)
 {
     /* of the example's paths, which are from the tree's root: the tests run elsewhere */
-    static const char *const places[] = {
-        "environments.0.command=[\"python3\", \"" PAL_SOURCE_DIR "/examples/environments/guess.py\"]",
-        "environments.0.tasks.file=" PAL_SOURCE_DIR "/examples/environments/guess.jsonl"};
+    static const char *const places[] = {"environments.0.command=[\"python3\", \"" PAL_SOURCE_DIR
+                                         "/examples/environments/guess.py\"]",
+                                         "environments.0.tasks.file=" PAL_SOURCE_DIR "/examples/environments/guess.jsonl"};
     static const char *const fewer[] = {"environments.0.tasks.generate.count=64", "environments.0.tasks.holdout=20"};
     const char *sets[40], *const *own = strstr(file, "adventure") ? fewer : places;
     size_t n = 0;
