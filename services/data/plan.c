@@ -16,6 +16,7 @@ err_t plan_new(struct plan **ret)
     plan->updates_done = plan->version = plan->published = plan->resume_version = -1;
     plan->checkpoint_version = plan->checkpoint_update = -1;
     plan->last_evaluated = plan->lag_said = -1;
+    plan->next_token = 1; /* 0: never leased */
     arena_init(&plan->arena, 0);
     if (!plan->buckets) {
         plan_free(&plan);

@@ -69,10 +69,14 @@ const struct batch *trainer_batch(const struct peer *trainer, int64_t update)
 
 const struct batch *trainer_fetch(struct peer *trainer, int64_t update)
 {
-    size_t before = trainer->batch_count;
+    size_t i = trainer->batch_count;
     trainer_ask(trainer, update);
-    WAIT_FOR(trainer->batch_count > before);
-    const struct batch *batch = trainer_batch(trainer, update);
+    WAIT_FOR(i < trainer->batch_count);
+    while (trainer->batches[i].update != update) { /* an answer to something else that was asked twice came between */
+        i++;
+        WAIT_FOR(i < trainer->batch_count);
+    }
+    const struct batch *batch = &trainer->batches[i];
     ck_assert_int_eq(batch->lineage, trainer->lineage);
     return batch;
 }

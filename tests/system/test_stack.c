@@ -255,7 +255,7 @@ START_TEST(a_hung_environment_is_named)
     stack_pause(2500);
     int env = stack_pid(&stack, "env");
     ck_assert_int_eq(kill(env, SIGSTOP), 0);
-    for (double end = stack_clock() + STACK_SLOW * 15; !named && stack_clock() < end; stack_pause(200)) {
+    for (double end = stack_clock() + STACK_SLOW * 30; !named && stack_clock() < end; stack_pause(200)) {
         json_t *status = stack_get(&stack, "/v1/status");
         const json_t *stalled = json_object_get(json_object_get(status, "job"), "stalled");
         const char *stage = json_string_value(json_object_get(stalled, "stage"));

@@ -34,6 +34,21 @@ START_TEST(repeated_ends_change_nothing)
 }
 END_TEST
 
+START_TEST(a_first_lease_has_a_token)
+{
+    struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
+    const struct stage_job job = {.tasks = 8, .group_size = 4, .groups = 2, .updates = 2, .staleness = 1, .evaluated = 3};
+    stage_begin(gateway, trainer, worker, &job);
+    /* slots that were written before anybody asked for work */
+    WAIT_FOR(ledger_ask("SELECT count(*) FROM episode WHERE job = $1 AND state = 'pending'", 0) == 3);
+    uint64_t assigns = worker->assigns;
+    worker_request(worker, 3);
+    WAIT_FOR(worker->lease_count == 3);
+    for (size_t i = 0; i < 3; i++) ck_assert_uint_gt(worker->leases[i].token, 0);
+    ck_assert_uint_eq(worker->assigns, assigns); /* the ledger took it: nothing was read again */
+}
+END_TEST
+
 START_TEST(tokens_of_an_older_grant_are_stale)
 {
     struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
@@ -203,6 +218,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {repeated_ends_change_nothing,
+                                  a_first_lease_has_a_token,
                                   tokens_of_an_older_grant_are_stale,
                                   failures_are_retried_then_void,
                                   ends_that_come_after_their_update_change_nothing,
