@@ -98,9 +98,9 @@ err_t import_parse(struct span json, struct arena *arena, struct import_item **r
                     array  ? "must be an array of 1 to 1024 demonstrations"
                     : root ? "must be an array"
                            : error.text);
+        err_t err = root ? ERR_invalid : ERR_malformed;
         json_decref(root);
-        return err_set(array ? ERR_invalid : ERR_malformed, "%s",
-                       ret_problems->count ? ret_problems->rows[0].detail : "no array");
+        return err_set(err, "%s", ret_problems->count ? ret_problems->rows[0].detail : "no array");
     }
     *ret = arena_array(arena, struct import_item, count);
     *ret_count = count;

@@ -24,7 +24,7 @@ struct import_item {
     const char *script;  /* the actions, one a line */
 };
 
-/* An array of at most IMPORT_ITEMS; items and texts in the arena. ERR_malformed: no JSON array (one problem at "");
+/* An array of at most IMPORT_ITEMS; items and texts in the arena. ERR_malformed: no JSON (one problem at "");
  * ERR_invalid: ret_problems has at least one row. */
 err_t import_parse(struct span json, struct arena *arena, struct import_item **ret, size_t *ret_count,
                    struct job_problems *ret_problems) MUST_USE;

@@ -40,6 +40,8 @@ static const struct {
     {"passes_are_earned", SPEC("{curation,replay_ratio}", "{}") "SELECT 1"},
     {"gain_draws_without_replacement",
      SPEC("{curriculum,kind}", "\"gain-rl\"") "UPDATE episode_group SET task = 0 WHERE source = 'fresh'"},
+    {"adcl_draws_each_once",
+     SPEC("{curriculum,kind}", "\"adcl\"") "UPDATE episode_group SET task = 0 WHERE source = 'fresh'"},
     {"gain_mu_moves_on", "INSERT INTO method_state (job, lineage, update, method, state) SELECT id, 0, 1, 'gain-rl',"
                          " '{\"mu\": -1}' FROM job"},
     {"scores_are_of_their_version",

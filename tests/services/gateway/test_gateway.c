@@ -21,8 +21,8 @@ static void setup(void)
 {
     char path[256], state[32];
     const char *const sets[] = {"policy.init.preset=tiny-0.1m",
-                                "policy.warmstart.demonstrations=40",
-                                "policy.warmstart.updates=20",
+                                "policy.warmstart.demonstrations=240",
+                                "policy.warmstart.updates=150", /* it solves some */
                                 "environments.0.tasks.generate.count=64",
                                 "environments.0.tasks.holdout=40",
                                 "evaluation.episodes=40",
@@ -135,6 +135,13 @@ static const struct {
     {"GET", "/v1/jobs?limit=many", "", NULL, 400},
     {"POST", "/v1/jobs/1/cancel", JSON_TYPE, "{}", 409},
     {"POST", "/v1/jobs/99/cancel", JSON_TYPE, "{}", 404},
+    {"POST", "/v1/jobs/1/pool", JSON_TYPE, "{", 400},
+    {"POST", "/v1/jobs/1/pool", JSON_TYPE, "{}", 422},
+    {"POST", "/v1/jobs/1/pool", JSON_TYPE, "[]", 422},
+    {"POST", "/v1/jobs/1/pool", JSON_TYPE, "[{\"task_id\": 0, \"actions\": [\"look\"]}]", 409}, /* it has ended */
+    {"POST", "/v1/jobs/one/pool", JSON_TYPE, "[{\"task_id\": 0, \"actions\": [\"look\"]}]", 404},
+    {"GET", "/v1/jobs/one/pool", "", NULL, 404},
+    {"GET", "/v1/jobs/1/pool?limit=0", "", NULL, 400},
     {"PATCH", "/v1/jobs/1", JSON_TYPE, "{\"priority\": \"high\"}", 422},
 };
 
@@ -170,6 +177,26 @@ START_TEST(a_bad_job_is_refused_with_pointers)
         unknown |= strcmp(pointer, "/trainer/leerning") == 0;
     }
     ck_assert(lr && unknown);
+    json_decref(problem);
+}
+END_TEST
+
+START_TEST(bad_demonstrations_are_refused_with_pointers)
+{
+    AUTO(answer) answer = {0};
+    bool action = false, key = false;
+    ask(&answer, "POST", "/v1/jobs/1/pool", JSON_TYPE,
+        "[{\"task_id\": 0, \"actions\": [\"look\", 7]}, {\"task_id\": 0, \"moves\": [\"look\"]}]");
+    ck_assert_int_eq(answer.status, 422);
+    json_t *problem = json_of(&answer), *row = NULL;
+    size_t i = 0;
+    json_array_foreach(json_object_get(problem, "errors"), i, row)
+    {
+        const char *pointer = json_string_value(json_object_get(row, "pointer"));
+        action |= strcmp(pointer, "/0/actions/1") == 0;
+        key |= strcmp(pointer, "/1/moves") == 0;
+    }
+    ck_assert(action && key);
     json_decref(problem);
 }
 END_TEST
@@ -234,6 +261,41 @@ START_TEST(pages_follow_each_other)
         json_decref(rows);
     }
     ck_assert_int_eq(seen, 28);
+}
+END_TEST
+
+/* What the pool draws from: each success that was played, once, page after page, as import takes it. */
+START_TEST(the_pool_is_what_was_solved)
+{
+    AUTO(answer) solved = {0};
+    ask(&solved, "GET", "/v1/jobs/1/episodes?source=fresh&outcome=success&limit=1000", "", NULL);
+    json_t *all = json_of(&solved), *row = NULL;
+    int64_t last = -1;
+    size_t seen = 0, got = 0;
+    ck_assert_uint_ge(json_array_size(all), 1);
+    do {
+        AUTO(answer) answer = {0};
+        char path[96];
+        size_t i = 0;
+        (void)snprintf(path, sizeof path, "/v1/jobs/1/pool?actions=true&limit=5&after=%lld", (long long)last);
+        ask(&answer, "GET", path, "", NULL);
+        ck_assert_int_eq(answer.status, 200);
+        json_t *rows = json_of(&answer);
+        got = json_array_size(rows);
+        json_array_foreach(rows, i, row)
+        {
+            ck_assert_int_gt(json_integer_value(json_object_get(row, "episode")), last);
+            last = json_integer_value(json_object_get(row, "episode"));
+            ck_assert(json_is_object(json_object_get(row, "task")));
+            ck_assert_uint_eq(json_array_size(json_object_get(row, "actions")),
+                              (size_t)json_integer_value(json_object_get(row, "steps")));
+            ck_assert_double_ge(json_number_value(json_object_get(row, "reward")), 0.5);
+            seen++;
+        }
+        json_decref(rows);
+    } while (got == 5);
+    ck_assert_uint_eq(seen, json_array_size(all));
+    json_decref(all);
 }
 END_TEST
 
@@ -374,9 +436,11 @@ int main(void)
     tcase_add_unchecked_fixture(tcase, setup, teardown);
     tcase_add_loop_test(tcase, what_is_wrong_is_refused_with_a_problem, 0, sizeof refused / sizeof *refused);
     tcase_add_test(tcase, a_bad_job_is_refused_with_pointers);
+    tcase_add_test(tcase, bad_demonstrations_are_refused_with_pointers);
     tcase_add_test(tcase, a_body_past_the_limit_is_not_read);
     tcase_add_test(tcase, a_key_gives_the_same_job);
     tcase_add_test(tcase, pages_follow_each_other);
+    tcase_add_test(tcase, the_pool_is_what_was_solved);
     tcase_add_test(tcase, events_resume_without_a_gap);
     tcase_add_test(tcase, a_lost_subscriber_is_forgotten);
     tcase_add_test(tcase, metrics_are_prometheus_text);
