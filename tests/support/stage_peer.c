@@ -163,14 +163,13 @@ bool worker_acked(const struct peer *worker)
 static void worker_hold(struct peer *worker)
 {
     uint64_t tokens[STAGE_LEASES], newest = 0;
-    size_t n = 0, seen = 0;
+    size_t n = 0;
     for (size_t i = 0; i < worker->lease_count; i++) {
         if (worker->leases[i].job != worker->job) continue;
-        seen++;
         if (worker->leases[i].token > newest) newest = worker->leases[i].token;
         if (!worker->leases[i].acked) tokens[n++] = worker->leases[i].token;
     }
-    const struct wire_leases_held held = {worker->job, seen, newest, {tokens, n}};
+    const struct wire_leases_held held = {worker->job, worker->lease_count, newest, {tokens, n}};
     peer_send(worker, WIRE_leases_held, &held);
 }
 

@@ -1,6 +1,6 @@
 /* LABELS: unit store
  * Curricula by success rate in the real pal-data: tasks inside the band, batches of adcl in the order of success, killed in
- * the middle of both. */
+ * the middle of both; a job that is killed and forked draws what one draws that is left in peace. */
 #include "tests/support/stage.h"
 
 #define TASKS 8
@@ -126,8 +126,88 @@ START_TEST(batches_are_in_the_order_of_success)
 }
 END_TEST
 
+/* ---- two jobs ---- */
+
+#define UPDATES 9
+#define SAVED   3 /* version of the checkpoint that the next trainer goes back to */
+#define FORKED  5
+
+static const struct stage_job PAIRS[] = {
+    {.tasks = TASKS,
+     .group_size = 2,
+     .groups = 2,
+     .updates = 99,
+     .more = ", \"curriculum\": {\"kind\": \"success-band\", \"outside\": 0.25, \"window\": 4}"},
+    {.tasks = TASKS,
+     .group_size = 2,
+     .groups = 2,
+     .updates = 99,
+     .more = ", \"curriculum\": {\"kind\": \"adcl\", \"batch\": 4, \"window\": 4}"},
+};
+
+/* Never solved, always, or one time out of two: by the task's number. */
+static double outcome_of(const struct lease *lease, size_t i)
+{
+    return lease->task % 3 == 1 || (lease->task % 3 == 2 && i % 2) ? 1 : 0;
+}
+
+static void make(const struct cast *c, struct peer *trainer, int64_t update)
+{
+    (void)trainer_fetch(trainer, update);
+    trainer_apply(trainer, update);
+    trainer_publish(trainer, update);
+    if (update == SAVED) trainer_commit(trainer, update);
+    WAIT_FOR(c->worker->wanted == update);
+}
+
+/* A trainer that knows only the checkpoint makes the updates after it again. */
+static struct peer *fork_at(const struct cast *c)
+{
+    c->trainer->mute = true;
+    struct peer *next = stage_join("trainer");
+    WAIT_FOR(next->job == (uint64_t)stage.job && next->lineage == 1);
+    next->version = SAVED;
+    trainer_publish(next, SAVED);
+    c->worker->wanted = SAVED;
+    for (int64_t update = SAVED + 1; update <= FORKED; update++) make(c, next, update);
+    return next;
+}
+
+/* A digest of the tasks that are drawn for so many updates, in their order. */
+static int64_t draws(struct cast *c, const struct stage_job *job, bool killed)
+{
+    size_t at = c->worker->lease_count;
+    struct peer *trainer = c->trainer;
+    stage_begin(c->gateway, trainer, c->worker, job);
+    for (int64_t update = 1; update <= UPDATES; update++, at += 4) {
+        worker_request(c->worker, 4);
+        WAIT_FOR(c->worker->lease_count == at + 4);
+        for (size_t i = 0; i < 4; i++) {
+            if (killed && i == 2 && update % 2) restart(c); /* one group is closed, the other is open */
+            worker_end(c->worker, &c->worker->leases[at + i], "ok", outcome_of(&c->worker->leases[at + i], i));
+            if (killed) WAIT_FOR(worker_acked(c->worker));
+        }
+        make(c, trainer, update);
+        if (killed && update == FORKED) c->trainer = trainer = fork_at(c);
+    }
+    return ledger_ask("SELECT hashtextextended(string_agg(task::text, ',' ORDER BY id), 0) FROM episode_group WHERE job = $1"
+                      " AND source = 'fresh' AND update_for <= $2",
+                      UPDATES);
+}
+
+START_TEST(kills_and_forks_change_no_draw)
+{
+    struct cast c = {stage_join("gateway"), stage_join("trainer"), stage_join("rollout")};
+    int64_t calm = draws(&c, &PAIRS[_i], false);
+    ledger_verify(stage.job);
+    stage_command(c.gateway, stage.job, "cancel", "");
+    ck_assert_int_eq(draws(&c, &PAIRS[_i], true), calm);
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {tasks_that_vary_are_preferred, batches_are_in_the_order_of_success};
+    const TTest *const tests[] = {tasks_that_vary_are_preferred, batches_are_in_the_order_of_success,
+                                  kills_and_forks_change_no_draw, kills_and_forks_change_no_draw};
     return stage_main("rates", tests, sizeof tests / sizeof *tests);
 }
