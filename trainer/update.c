@@ -58,6 +58,18 @@ static err_t find_groups(struct update *u)
     return ERR_ok;
 }
 
+/* The episode as it is trained on: a hint that is left in is no hint any more. */
+static err_t as_trained(const struct update *u, const struct episode **episode)
+{
+    if ((*episode)->hint == 0 || u->config->hint != UPDATE_HINT_left) return ERR_ok;
+    struct episode *whole = arena_array(&u->trainee->arena, struct episode, 1);
+    if (!whole) return ERR_memory;
+    *whole = **episode;
+    whole->hint = 0;
+    *episode = whole;
+    return ERR_ok;
+}
+
 /* A lesson for each episode that has tokens and something to learn from. */
 static err_t make_lessons(struct update *u)
 {
@@ -67,9 +79,11 @@ static err_t make_lessons(struct update *u)
         const struct episode *e = &u->batch->episodes[i];
         bool left_out = e->hint > 0 && u->config->hint_positive && !(e->advantage > 0), policy = e->signal && !left_out;
         if (e->count == 0 || (!policy && !u->trainee->value)) continue;
+        TRY(as_trained(u, &e));
         TRY(lesson_make(&u->lessons[i], e, &u->trainee->arena));
         u->lessons[i].policy = policy;
-        u->lessons[i].hinted = e->hint > 0 && e->sampled && u->config->hint_ratio && u->config->loss != LOSS_webrl;
+        u->lessons[i].hinted =
+            e->hint > 0 && e->sampled && u->config->hint == UPDATE_HINT_ratio && u->config->loss != LOSS_webrl;
     }
     return ERR_ok;
 }

@@ -16,12 +16,19 @@
 #include "trainer/schedule.h"
 #include "trainer/trainee.h"
 
+/* How hinted episodes are trained on. */
+enum update_hint {
+    UPDATE_HINT_cut,   /* as if played without it: the plain context, nothing is on record of it */
+    UPDATE_HINT_ratio, /* the ratio of two contexts (loss_guide.h) */
+    UPDATE_HINT_left   /* a control: the hint is a part of the context like any other */
+};
+
 struct update_config {
     enum loss_kind loss;
     struct loss_terms terms;
     enum loss_aggregation aggregation;
-    bool hint_ratio;         /* hinted episodes: the ratio of two contexts; false: the hint is only cut away */
-    bool hint_positive;      /* and only those with a positive advantage */
+    enum update_hint hint;
+    bool hint_positive;      /* of hinted episodes only those with a positive advantage */
     double discount, lambda; /* ppo: GAE over turns */
     double mix;              /* webrl: lambda of its advantage */
     size_t minibatches;      /* >= 1 */

@@ -96,6 +96,19 @@ static struct loss_terms terms_of(const struct job_spec *spec)
                                               .released = t->regression.form == JOB_REGRESSION_FORM_RELEASED}};
 }
 
+static enum update_hint hint_of(enum job_guide_correction correction)
+{
+    switch (correction) {
+    case JOB_GUIDE_CORRECTION_RATIO:
+        return UPDATE_HINT_ratio;
+    case JOB_GUIDE_CORRECTION_OFF:
+        return UPDATE_HINT_cut;
+    case JOB_GUIDE_CORRECTION_HINTED:
+        return UPDATE_HINT_left;
+    }
+    return UPDATE_HINT_cut;
+}
+
 static struct update_config update_of(const struct job_spec *spec, size_t microbatch)
 {
     const struct job_trainer *t = &spec->trainer;
@@ -103,7 +116,7 @@ static struct update_config update_of(const struct job_spec *spec, size_t microb
         .loss = (enum loss_kind)t->loss,
         .terms = terms_of(spec),
         .aggregation = (enum loss_aggregation)t->aggregation,
-        .hint_ratio = spec->guide.correction == JOB_GUIDE_CORRECTION_RATIO,
+        .hint = hint_of(spec->guide.correction),
         .hint_positive = spec->guide.positive_only,
         .discount = t->value.discount,
         .lambda = t->value.gae_lambda,

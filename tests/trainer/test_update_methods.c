@@ -267,7 +267,7 @@ START_TEST(hinted_episodes_have_the_ratio_of_two_contexts)
     struct update_config config = fixture_update();
     config.terms.entropy = 0;
     config.terms.guide = (struct loss_guide){.shaping = LOSS_SHAPING_constant, .gamma = 0.1, .certain = 1};
-    config.hint_ratio = true;
+    config.hint = UPDATE_HINT_ratio;
     double targets = 0, log_r = 0, loss = 0;
     for (size_t i = 0; i < EPISODES; i++) {
         if (i % 4 == 1) hint(trainee, i);
@@ -302,7 +302,7 @@ START_TEST(a_hint_may_only_be_cut_away)
 {
     AUTO_PTR(trainee) trainee = fixture_trainee(pool);
     AUTO_PTR(trainee) twin = fixture_trainee(pool);
-    const struct update_config config = fixture_update(); /* hint_ratio is off */
+    const struct update_config config = fixture_update(); /* hints are cut away */
     struct episode plain[EPISODES];
     for (size_t i = 0; i < EPISODES; i++) {
         if (i % 4 == 1) hint(trainee, i);
@@ -336,6 +336,42 @@ START_TEST(a_hint_may_only_be_cut_away)
     a = run(trainee, &positive, &next, UPDATE_OUTCOME_applied);
     ck_assert_double_eq(a.targets, targets);
     ck_assert_double_lt(a.targets, norm_tokens);
+}
+END_TEST
+
+START_TEST(a_hint_may_be_left_in)
+{
+    const enum loss_kind kinds[] = {LOSS_grpo, LOSS_gspo, LOSS_ppo, LOSS_webrl};
+    AUTO_PTR(trainee) trainee = trainee_with_value(0.5);
+    AUTO_PTR(trainee) twin = trainee_with_value(0.5);
+    AUTO_PTR(trainee) cut = trainee_with_value(0.5);
+    struct trainee *const all[] = {trainee, twin, cut};
+    struct update_config config = fixture_update(), cutting = config;
+    struct episode whole[EPISODES];
+    for (size_t i = 0; i < EPISODES; i++) {
+        if (i % 4 == 1) hint(trainee, i);
+        whole[i] = episodes[i];
+        whole[i].hint = 0; /* what was played, as if nothing in it were a hint */
+    }
+    config.loss = cutting.loss = kinds[_i];
+    config.terms.kl = cutting.terms.kl = 0.1;
+    config.hint = UPDATE_HINT_left;
+    cutting.hint = UPDATE_HINT_cut;
+    struct update_batch batch = batch_of(1), plain_batch = batch;
+    plain_batch.episodes = whole;
+    for (size_t i = 0; i < 3; i++) ck_assert_int_eq(trainee_set_reference(all[i]), ERR_ok);
+    struct diagnostics a = run(trainee, &config, &batch, UPDATE_OUTCOME_applied),
+                       b = run(twin, &config, &plain_batch, UPDATE_OUTCOME_applied),
+                       c = run(cut, &cutting, &batch, UPDATE_OUTCOME_applied);
+    same_weights(trainee, twin);
+    ck_assert_double_eq(a.loss, b.loss);
+    ck_assert_double_eq(a.hinted_targets, 0);
+    ck_assert_double_eq(a.tokens_trained, b.tokens_trained);
+    ck_assert_double_gt(a.tokens_trained, c.tokens_trained); /* the hint goes forward, too */
+    ck_assert_double_ne(a.loss, c.loss);
+    if (kinds[_i] == LOSS_webrl) return;
+    ck_assert_double_eq(a.unrecorded_share, b.unrecorded_share); /* what was recorded under the hint is compared */
+    ck_assert_double_lt(a.unrecorded_share, c.unrecorded_share);
 }
 END_TEST
 
@@ -629,7 +665,7 @@ START_TEST(everything_at_once)
         mix(trainee, all);
         struct update_config config = fixture_update();
         config.loss = kinds[k];
-        config.hint_ratio = true;
+        config.hint = UPDATE_HINT_ratio;
         config.discount = config.lambda = 0.95;
         config.mix = 0.5;
         config.minibatches = 2;
@@ -684,6 +720,7 @@ int main(void)
     tcase_add_test(tcase, a_context_per_turn_that_repeats_everything_is_the_episode);
     tcase_add_test(tcase, hinted_episodes_have_the_ratio_of_two_contexts);
     tcase_add_test(tcase, a_hint_may_only_be_cut_away);
+    tcase_add_loop_test(tcase, a_hint_may_be_left_in, 0, 4);
     tcase_add_test(tcase, extra_passes_are_epochs_and_discarded_batches_nothing);
     tcase_add_test(tcase, the_value_head_learns_the_outcome);
     tcase_add_test(tcase, without_signal_only_the_value_head_learns);

@@ -34,6 +34,8 @@ static const struct combination combinations[] = {
     {{"curriculum.kind=adcl", "environments.0.tasks.fresh=true"}, "/environments/0/tasks/fresh"},
     {{"curriculum.kind=adcl", "curriculum.batch=8"}, NULL},
     {{"curation.guide={}"}, NULL},
+    {{"curation.guide={\"correction\": \"hinted\"}"}, NULL},
+    {{"curation.guide={\"correction\": \"in\"}"}, "/curation/guide/correction"},
     {{"curation.dart={}"}, NULL},
     {{"curation.dart={}", "environments.0.tasks.fresh=true"}, "/environments/0/tasks/fresh"},
     {{"curation.dart={\"pool_file\": \"demos.jsonl\"}"}, NULL},
