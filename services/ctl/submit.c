@@ -101,6 +101,7 @@ static int dry_run(const struct buf *text)
     if (err == ERR_ok) err = job_dump(&spec, true, &resolved);
     if (err != ERR_ok) return ctl_fail(err);
     (void)printf("%s\n", buf_chars(&resolved));
+    (void)fflush(stdout); /* whole, where both go to one place */
     return print_memory(&spec);
 }
 

@@ -1,5 +1,6 @@
 /* LABELS: system
- * Guide and DART through the whole stack: the examples, cut short; what one job solved is imported by the next. */
+ * Guide and DART through the whole stack: the examples, cut short; what one job solved is imported by the next; all methods
+ * in one job. */
 #include "tests/support/stack.h"
 
 #include <stdio.h>
@@ -229,6 +230,41 @@ START_TEST(what_one_job_solved_is_imported_by_the_next)
 }
 END_TEST
 
+/* ---- all methods ---- */
+
+START_TEST(all_methods_run_together)
+{
+    struct stack stack;
+    AUTO(buf) out = {0};
+    const char *const more[] = {"environments.0.tasks.generate.count=32",
+                                "environments.0.tasks.holdout=20",
+                                "environments.1.tasks.generate.count=32",
+                                "environments.1.tasks.holdout=20",
+                                "curation.webrl.phase_updates=8",
+                                "curation.webrl.phase_tasks=8",
+                                "curation.webrl.value_low=0",
+                                "curation.webrl.value_high=1",
+                                "curation.webrl.orm_updates=20",
+                                "curation.replay_ratio.low=1.5",
+                                "curation.replay_ratio.window=4",
+                                "trainer.checkpoints_kept=20",
+                                NULL};
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = start(&stack, "examples/all.json", more);
+    finish(&stack, job);
+    ck_assert_uint_ge(decisions(&stack, job, "guide", "hinted", NULL), 1);
+    ck_assert_uint_ge(decisions(&stack, job, "gain-rl", "ranked", NULL), 1);
+    ck_assert_uint_ge(decisions(&stack, job, "entropy", "dropped", NULL), 1);
+    ck_assert_uint_ge(decisions(&stack, job, "webrl", "phase", NULL), 2);
+    ck_assert_double_ge(stack_metric(&stack, job, "passes"), 2);
+    ck_assert_double_gt(stack_metric(&stack, job, "fau"), 0);
+    ck_assert_double_gt(stack_metric(&stack, job, "hinted_targets"), 0);
+    remake(&stack, "1", "20");
+    stack_remove(&stack);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("curation");
@@ -236,6 +272,7 @@ int main(void)
     tcase_set_timeout(tcase, 300 * STACK_SLOW);
     tcase_add_test(tcase, failed_groups_are_guided);
     tcase_add_test(tcase, what_one_job_solved_is_imported_by_the_next);
+    tcase_add_test(tcase, all_methods_run_together);
     suite_add_tcase(suite, tcase);
     return stack_run(suite);
 }
