@@ -236,7 +236,11 @@ START_TEST(all_methods_run_together)
 {
     struct stack stack;
     AUTO(buf) out = {0};
-    const char *const more[] = {"environments.0.tasks.generate.count=32",
+    const char *const more[] = {"environments.0.tasks.generate.levels=[1]", /* it must learn something in seconds */
+                                "environments.1.tasks.generate.levels=[1, 4]",
+                                "policy.warmstart.demonstrations=300",
+                                "policy.warmstart.updates=300",
+                                "environments.0.tasks.generate.count=32",
                                 "environments.0.tasks.holdout=20",
                                 "environments.1.tasks.generate.count=32",
                                 "environments.1.tasks.holdout=20",
