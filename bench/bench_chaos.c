@@ -250,8 +250,16 @@ static double count_faults(const struct chaos *chaos)
     return faults;
 }
 
+static const struct rig_words options[] = {{"--kills N", "kills (50)"},
+                                           {"--seed S", "of the moments (1)"},
+                                           {"--updates N", "of each job (500)"},
+                                           {"--undisturbed", "only measure the undisturbed jobs"},
+                                           {"--json", "ends with one JSON object"},
+                                           {NULL, NULL}};
+
 int main(int argc, char **argv)
 {
+    rig_usage(argc, argv, options);
     static struct chaos chaos = {.ended_well = true, .replayed = true};
     char faults[128];
     size_t wanted = (size_t)strtoul(rig_option(argc, argv, "--kills", "50"), NULL, 10);

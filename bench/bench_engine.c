@@ -14,8 +14,20 @@ static const struct {
     void (*run)(struct engine_bench *bench, const struct engine_shape *shape);
 } sections[] = {{"train", train_bench}, {"decode", decode_bench}, {"memory", memory_bench}, {"peer", peer_bench}};
 
+static const struct rig_words options[] = {{"--quick", "fewer rounds"},
+                                           {"--cpu", "CPU time, for a busy machine"},
+                                           {"--fp16", "a KV cache of halves"},
+                                           {"--only SHAPE", "this shape"},
+                                           {"--section NAME", "this part"},
+                                           {"--tokens N", "of a micro-batch"},
+                                           {"--threads N", "of the engine (2)"},
+                                           {"--peer torch", "beside PyTorch"},
+                                           {"--json", "ends with one JSON object"},
+                                           {NULL, NULL}};
+
 int main(int argc, char **argv)
 {
+    rig_usage(argc, argv, options);
     struct engine_bench bench = {.quick = rig_flag(argc, argv, "--quick"),
                                  .cpu = rig_flag(argc, argv, "--cpu"),
                                  .half = rig_flag(argc, argv, "--fp16"),

@@ -142,8 +142,15 @@ static void fill(struct bench *bench, const struct figures *empty)
     (void)json_object_set_new(bench->out, "filled_start_s", json_real(again));
 }
 
+static const struct rig_words options[] = {{"--payload BYTES", "only this size"},
+                                           {"--seconds N", "of each measurement (5)"},
+                                           {"--no-fill", "not behind a million episodes"},
+                                           {"--json", "ends with one JSON object"},
+                                           {NULL, NULL}};
+
 int main(int argc, char **argv)
 {
+    rig_usage(argc, argv, options);
     static const size_t payloads[] = {400, 4096, 65536};
     static struct bench bench; /* its rings are large */
     struct figures kept = {0};

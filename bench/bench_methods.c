@@ -120,8 +120,16 @@ static void run_experiment(struct bench *bench, size_t row)
         json_pack("{s:s, s:f, s:f, s:o}", "title", e->title, "tokens", budget, "threshold", e->threshold, "arms", arms));
 }
 
+static const struct rig_words options[] = {{"--only A,B", "these experiments"},
+                                           {"--seeds 1,2,3", "of each arm"},
+                                           {"--quick", "a quarter of the tokens, the first seed"},
+                                           {"--list", "the experiments"},
+                                           {"--json", "ends with one JSON object"},
+                                           {NULL, NULL}};
+
 int main(int argc, char **argv)
 {
+    rig_usage(argc, argv, options);
     struct bench bench = {.only = rig_option(argc, argv, "--only", NULL), .share = 1, .out = json_object()};
     bool known = !bench.only;
     read_seeds(&bench, rig_option(argc, argv, "--seeds", "1,2,3"));

@@ -97,8 +97,14 @@ static void report(const struct rig *rig, const struct figures *f, double second
     put(out, "comparisons", f->checks, "");
 }
 
+static const struct rig_words options[] = {{"--model DIR", "a Hugging Face directory"},
+                                           {"--updates N", "to make (4)"},
+                                           {"--json", "ends with one JSON object"},
+                                           {NULL, NULL}};
+
 int main(int argc, char **argv)
 {
+    rig_usage(argc, argv, options);
     struct rig rig = {0};
     struct figures figures = {.update = 0};
     const char *model = rig_option(argc, argv, "--model", NULL);

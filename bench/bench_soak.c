@@ -68,8 +68,12 @@ static double growth(const struct series *s, const double *y)
     return xx > 0 ? xy / xx * (s->at[s->count - 1] - s->at[first]) : 0;
 }
 
+static const struct rig_words options[] = {
+    {"--minutes N", "how long (30)"}, {"--seed S", "of the job (1)"}, {"--json", "ends with one JSON object"}, {NULL, NULL}};
+
 int main(int argc, char **argv)
 {
+    rig_usage(argc, argv, options);
     static struct series all[NAMES];
     struct rig rig;
     char words[600];

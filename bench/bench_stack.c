@@ -156,8 +156,12 @@ static void report(struct bench *bench, struct figures *f, double first_start, d
     json_decref(job);
 }
 
+static const struct rig_words options[] = {
+    {"--seed S", "of the job (1)"}, {"--updates N", "to make (600)"}, {"--json", "ends with one JSON object"}, {NULL, NULL}};
+
 int main(int argc, char **argv)
 {
+    rig_usage(argc, argv, options);
     struct bench bench = {0};
     struct figures figures = {0};
     char words[600];

@@ -1,6 +1,7 @@
 /* bench_update: what an update costs beside the engine's own forward and backward over the same micro-batches.
  * 16 groups of 8 episodes of about 60 tokens, a third of them targets; best of several. Ends with one JSON object under
  * --json. */
+#include "bench/support/rig.h"
 #include "trainer/packing.h"
 #include "trainer/update.h"
 
@@ -148,8 +149,11 @@ static void measure(const char *preset, size_t threads, size_t tokens_per_microb
                                                 "update_ms", 1e3 * update, "tokens_per_second", d->tokens / update));
 }
 
+static const struct rig_words options[] = {{"--json", "ends with one JSON object"}, {NULL, NULL}};
+
 int main(int argc, char **argv)
 {
+    rig_usage(argc, argv, options);
     static struct data data;
     fill(&data);
     json_t *rows = json_array();

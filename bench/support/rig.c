@@ -38,6 +38,26 @@ void rig_die(const char *what, const char *why)
     exit(1);
 }
 
+void rig_usage(int argc, char **argv, const struct rig_words *words)
+{
+    for (int i = 1; i < argc; i++) {
+        const struct rig_words *word = words;
+        size_t length = 0;
+        for (; word->option; word++) {
+            length = strcspn(word->option, " ");
+            if (strncmp(argv[i], word->option, length) == 0 && argv[i][length] == 0) break;
+        }
+        bool known = word->option && (!word->option[length] || i + 1 < argc);
+        if (known && word->option[length]) i++; /* its value */
+        if (known) continue;
+        bool help = strcmp(argv[i], "--help") == 0;
+        FILE *to = help ? stdout : stderr;
+        if (!help) (void)fprintf(to, "%s: is not known or lacks its value\n", argv[i]);
+        for (word = words; word->option; word++) (void)fprintf(to, "  %-16s %s\n", word->option, word->doc);
+        exit(help ? 0 : 2);
+    }
+}
+
 const char *rig_option(int argc, char **argv, const char *name, const char *otherwise)
 {
     for (int i = 1; i + 1 < argc; i++) {

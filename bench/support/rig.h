@@ -20,6 +20,12 @@ struct rig {
 double rig_now(void); /* seconds */
 void rig_pause(long ms);
 void rig_die(const char *what, const char *why);
+/* Options, each "--name" or "--name VALUE" with a word on it, NULL at the end: --help prints them, anything else on the
+ * command line ends the program. */
+struct rig_words {
+    const char *option, *doc;
+};
+void rig_usage(int argc, char **argv, const struct rig_words *words);
 /* "--name VALUE" of the command line, or otherwise. */
 const char *rig_option(int argc, char **argv, const char *name, const char *otherwise);
 bool rig_flag(int argc, char **argv, const char *name);
