@@ -234,6 +234,27 @@ double stack_metric(const struct stack *stack, int64_t job, const char *name)
     return most;
 }
 
+static double newest_counter(const struct stack *stack, const char *name)
+{
+    double found = -1;
+    json_t *rows = stack_get(stack, "/v1/workers"), *row = NULL;
+    size_t i = 0;
+    json_array_foreach(rows, i, row)
+    {
+        const char *service = json_string_value(json_object_get(row, "service"));
+        const json_t *value = json_object_get(json_object_get(row, "counters"), name);
+        if (service && strcmp(service, "rollout") == 0 && json_is_number(value)) found = json_number_value(value);
+    }
+    json_decref(rows);
+    return found;
+}
+
+void stack_counted(const struct stack *stack, const char *name, double least)
+{
+    for (double end = stack_clock() + STACK_SLOW * 10; newest_counter(stack, name) <= least; stack_pause(100))
+        ck_assert_msg(stack_clock() < end, "%s stays at %g", name, newest_counter(stack, name));
+}
+
 /* A test that failed ended before its stack_remove: says what its services said last, and stops them. */
 static void sweep(void)
 {

@@ -43,6 +43,9 @@ void stack_verify(const struct stack *stack, int64_t job);
 double stack_success(const struct stack *stack, int64_t job, bool first);
 /* The largest value of a metric over the job's updates; there must be one. */
 double stack_metric(const struct stack *stack, int64_t job, const char *name);
+/* A counter of the rollout service is above `least`, now or soon: a job of a second may end before the beat that tells of it.
+ */
+void stack_counted(const struct stack *stack, const char *name, double least);
 double stack_clock(void); /* seconds */
 void stack_pause(long ms);
 

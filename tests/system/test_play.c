@@ -132,28 +132,6 @@ START_TEST(tasks_are_measured)
 }
 END_TEST
 
-/* A figure of the rollout service, from its newest beat. */
-static double newest_counter(const struct stack *stack, const char *name)
-{
-    double found = -1;
-    json_t *rows = stack_get(stack, "/v1/workers"), *row = NULL;
-    size_t i = 0;
-    json_array_foreach(rows, i, row)
-    {
-        const json_t *value = json_object_get(json_object_get(row, "counters"), name);
-        if (json_is_number(value)) found = json_number_value(value);
-    }
-    json_decref(rows);
-    return found;
-}
-
-/* A job of a second may end before the beat that tells of it. */
-static void count_past(const struct stack *stack, const char *name, double least)
-{
-    for (double end = stack_clock() + STACK_SLOW * 10; newest_counter(stack, name) <= least; stack_pause(100))
-        ck_assert_msg(stack_clock() < end, "%s stays at %g", name, newest_counter(stack, name));
-}
-
 /* WebRL: starts of generated tasks have a value, stored successes a perplexity, and a reward model gives the rewards */
 START_TEST(a_reward_model_judges)
 {
@@ -166,8 +144,8 @@ START_TEST(a_reward_model_judges)
     stack_up(&stack);
     int64_t job = submit(&stack, "examples/adventure.json", more);
     succeed(&stack, job);
-    count_past(&stack, "judged", 0);
-    count_past(&stack, "scores", 8); /* more than the starts of one phase's tasks */
+    stack_counted(&stack, "judged", 0);
+    stack_counted(&stack, "scores", 8); /* more than the starts of one phase's tasks */
     json_t *episode = newest(&stack, job, "source=score");
     ck_assert_ptr_nonnull(json_object_get(episode, "transcript"));
     json_decref(episode);

@@ -25,22 +25,6 @@ static const char *const SMALL[] = {"policy.init.preset=tiny-0.1m",
                                     "trainer.lr=0.0003",
                                     NULL};
 
-/* a counter of the rollout worker since its start */
-static double worker_counter(const struct stack *stack, const char *name)
-{
-    json_t *status = stack_get(stack, "/v1/status"), *row = NULL;
-    size_t i = 0;
-    double value = 0;
-    json_array_foreach(json_object_get(status, "services"), i, row)
-    {
-        const char *service = json_string_value(json_object_get(row, "service"));
-        if (service && strcmp(service, "rollout") == 0)
-            value += json_number_value(json_object_get(json_object_get(row, "counters"), name));
-    }
-    json_decref(status);
-    return value;
-}
-
 START_TEST(a_job_goes_through_all_processes)
 {
     struct stack stack;
@@ -53,7 +37,7 @@ START_TEST(a_job_goes_through_all_processes)
     ck_assert_str_eq(state, "succeeded");
     stack_verify(&stack, job);
     /* groups of eight begin alike: first observations are taken over */
-    ck_assert_double_gt(worker_counter(&stack, "shared_tokens"), 500);
+    stack_counted(&stack, "shared_tokens", 500);
     const char *const words[] = {"episode", "--last", "success", NULL};
     ck_assert_int_eq(stack_pal(&stack, &transcript, words), 0);
     ck_assert_ptr_nonnull(strstr(buf_chars(&transcript), "find gem"));
