@@ -53,7 +53,7 @@ static void print_spread(const double *values, size_t count)
 static json_t *print_arm(const struct experiment *e, const char *label, const struct result *runs, size_t count,
                          double budget)
 {
-    double start[SEEDS], final[SEEDS], area[SEEDS], reached[SEEDS], hinted = 0;
+    double start[SEEDS], final[SEEDS], area[SEEDS], reached[SEEDS], hinted = 0, before = 0, after = 0;
     size_t hits = 0;
     json_t *seeds = json_array();
     for (size_t i = 0; i < count; i++) {
@@ -64,9 +64,13 @@ static json_t *print_arm(const struct experiment *e, const char *label, const st
         double at = curve_reaches(c, e->threshold);
         if (at >= 0) reached[hits++] = at / 1e6;
         hinted += runs[i].hinted / (double)count;
-        (void)json_array_append_new(seeds, json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:O}", "seed", (json_int_t)runs[i].seed,
-                                                     "start", start[i], "final", final[i], "area", area[i], "tokens", at,
-                                                     "seconds", runs[i].seconds, "levels", runs[i].levels));
+        before += runs[i].hinted_before / (double)count;
+        after += runs[i].hinted_after / (double)count;
+        (void)json_array_append_new(seeds, json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:O}", "seed",
+                                                     (json_int_t)runs[i].seed, "start", start[i], "final", final[i], "area",
+                                                     area[i], "tokens", at, "seconds", runs[i].seconds, "hinted_before",
+                                                     runs[i].hinted_before, "hinted_after", runs[i].hinted_after, "levels",
+                                                     runs[i].levels));
     }
     (void)printf("  %-30s", label);
     print_spread(start, count);
@@ -79,7 +83,7 @@ static json_t *print_arm(const struct experiment *e, const char *label, const st
     else
         (void)printf("  never  (0/%zu)", count);
     for (size_t i = 0; i < count; i++) (void)printf("%s%.2f", i ? " " : "  | ", final[i]);
-    if (hinted > 0) (void)printf("  hinted %.0f %%", 100 * hinted);
+    if (hinted > 0) (void)printf("  hinted %.0f %%, their success %.2f to %.2f", 100 * hinted, before, after);
     (void)printf("\n");
     return json_pack("{s:s, s:o}", "arm", label, "runs", seeds);
 }

@@ -14,6 +14,7 @@
 #define DEMONSTRATIONS 64
 #define DEMONSTRATED   "@demonstrations" /* in an assignment: a file of the expert's actions on the first training tasks */
 #define STEPS_MOST     64
+#define WINDOW         10 /* updates */
 
 void methods_folder(void)
 {
@@ -157,10 +158,26 @@ static json_t *metric(const struct rig *rig, const char *name)
     }
 }
 
+/* Mean of a metric over its first or last WINDOW updates; -1 without any. */
+static double mean_of(json_t *values, bool last)
+{
+    double sum = 0;
+    size_t count = json_object_size(values), from = last && count > WINDOW ? count - WINDOW : 0, i = 0, n = 0;
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach(values, key, value)
+    {
+        if (i++ < from || n == WINDOW) continue;
+        sum += json_number_value(value);
+        n++;
+    }
+    return n ? sum / (double)n : -1;
+}
+
 /* Evaluations and the tokens that were spent when their version was made. */
 static json_t *collect(const struct rig *rig)
 {
-    json_t *tokens = metric(rig, "tokens_spent"), *hinted = metric(rig, "hint_rate");
+    json_t *tokens = metric(rig, "tokens_spent"), *hinted = metric(rig, "hint_rate"), *solved = metric(rig, "hinted_success");
     json_t *answer = rig_get(rig, "/v1/jobs/1/evaluations", NULL), *row = NULL, *points = json_array();
     json_t *rows = json_is_array(answer) ? answer : json_object_get(answer, "evaluations");
     size_t i = 0;
@@ -180,7 +197,10 @@ static json_t *collect(const struct rig *rig)
     json_decref(answer);
     json_decref(tokens);
     json_decref(hinted);
-    return json_pack("{s:o, s:f}", "points", points, "hint_rate", hint_rate);
+    double before = mean_of(solved, false), after = mean_of(solved, true);
+    json_decref(solved);
+    return json_pack("{s:o, s:f, s:f, s:f}", "points", points, "hint_rate", hint_rate, "hinted_before", before,
+                     "hinted_after", after);
 }
 
 static json_t *play(const char *job, const char *what)
@@ -235,6 +255,8 @@ static void read_result(const json_t *file, struct result *ret)
     ret->curve.count = count;
     ret->seconds = rig_number(file, "seconds");
     ret->hinted = rig_number(file, "hint_rate");
+    ret->hinted_before = rig_number(file, "hinted_before");
+    ret->hinted_after = rig_number(file, "hinted_after");
     ret->levels = json_object();
     const char *level = NULL;
     json_t *value = NULL;

@@ -18,8 +18,10 @@ struct result {
     int64_t seed;
     struct curve curve;
     double seconds;
-    double hinted;  /* share of the episodes that were hinted, mean over the updates */
-    json_t *levels; /* {"1": success, ...} of the last evaluation; owned by who asked */
+    double hinted; /* share of the episodes that were hinted, mean over the updates */
+    double hinted_before,
+        hinted_after; /* success of hinted episodes, mean over the first and the last ten updates; -1: none */
+    json_t *levels;   /* {"1": success, ...} of the last evaluation; owned by who asked */
 };
 
 /* Makes the folder of the results. */
