@@ -6,6 +6,7 @@
 #include "bench/support/disturb.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +30,9 @@ struct chaos {
     long updates;
     unsigned long long seed;
     double undisturbed[SEEDS], low, high;
-    long jobs;
+    long jobs, id[JOBS]; /* numbers have gaps after a database's death: sequences jump */
     double success[JOBS];
+    size_t crashes; /* processes that ended by a signal that nobody here sent */
     bool ended_well;
     double redone, checked, broken, lost, doubled;
     bool replayed;
@@ -39,19 +41,22 @@ struct chaos {
 
 /* ---- jobs ---- */
 
-static void submit(const struct rig *rig, const struct chaos *chaos, unsigned long long seed, double misbehave)
+static long submit(const struct rig *rig, const struct chaos *chaos, unsigned long long seed, double misbehave)
 {
-    char words[1200];
+    char words[1200], answer[64] = "";
+    long id = 0;
     (void)snprintf(
         words, sizeof words,
         "submit '%s/chaos.json' --set seed=%llu --set trainer.updates=%ld --set "
         "'environments.1.command=[\"python3\",\"%s/../tests/support/fickle.py\",\"--misbehave\",\"%g\",\"--seed\",\"%llu\"]'"
         " --set environments.1.tasks.file=%s/environments/guess.jsonl",
         PAL_BENCH_DIR, seed, chaos->updates, PAL_BENCH_DIR, misbehave, seed, PAL_EXAMPLES_DIR);
-    for (int tries = 0; !rig_pal(rig, words, NULL, 0); tries++) { /* its question, too, may be lost */
+    for (int tries = 0; !rig_pal(rig, words, answer, sizeof answer); tries++) { /* its question, too, may be lost */
         if (tries == 5) rig_die("pal submit", "failed");
         rig_pause(500);
     }
+    if (sscanf(answer, "job %ld", &id) != 1) rig_die("pal submit", answer);
+    return id;
 }
 
 /* Waits for a job's end; its success on the held-out tasks. */
@@ -108,9 +113,10 @@ static void measure_undisturbed(struct chaos *chaos)
     bool well = true;
     rig_open(&rig);
     (void)rig_start(&rig);
-    for (int i = 0; i < SEEDS; i++) submit(&rig, chaos, (unsigned long long)i + 1, 0);
+    long id[SEEDS];
+    for (int i = 0; i < SEEDS; i++) id[i] = submit(&rig, chaos, (unsigned long long)i + 1, 0);
     for (int i = 0; i < SEEDS; i++) {
-        chaos->undisturbed[i] = wait_for(&rig, i + 1, &well);
+        chaos->undisturbed[i] = wait_for(&rig, id[i], &well);
         if (!well) rig_die("an undisturbed job", "did not succeed");
         (void)fprintf(stderr, "undisturbed, seed %d: %.3f\n", i + 1, chaos->undisturbed[i]);
     }
@@ -186,17 +192,19 @@ static json_t *report(const struct chaos *chaos, double seconds, bool good)
     for (size_t v = 0; v < DISTURB_VICTIMS; v++)
         (void)json_object_set_new(kills, disturb_victim(v), json_integer((json_int_t)d->killed[v]));
     for (long i = 0; i < chaos->jobs; i++) (void)json_array_append_new(success, json_real(chaos->success[i]));
-    return json_pack(
-        "{s:s, s:b, s:f, s:I, s:o, s:I, s:f, s:f, s:f, s:I, s:f, s:o, s:[f, f, f], s:[f, f], s:f, s:f, s:f, s:{s:f, s:f},"
-        " s:b, s:O}",
-        "bench", "chaos", "good", (int)good, "seconds", seconds, "kills", (json_int_t)d->kills, "killed", kills, "recoveries",
-        (json_int_t)d->recoveries, "recovery_p50_s", disturb_quantile(d->recovery_s, d->recoveries, 0.5), "recovery_p99_s",
-        disturb_quantile(d->recovery_s, d->recoveries, 0.99), "recovery_most_s",
-        disturb_quantile(d->recovery_s, d->recoveries, 1), "disks", (json_int_t)d->disks, "disk_recovery_most_s",
-        disturb_quantile(d->disk_recovery_s, d->disks, 1), "success", success, "undisturbed", chaos->undisturbed[0],
-        chaos->undisturbed[1], chaos->undisturbed[2], "interval", chaos->low, chaos->high, "redone", chaos->redone, "lost",
-        chaos->lost, "doubled", chaos->doubled, "verify", "checked", chaos->checked, "broken", chaos->broken, "replayed",
-        (int)chaos->replayed, "invariants", chaos->invariants);
+    return json_pack("{s:s, s:b, s:I, s:f, s:I, s:o, s:I, s:f, s:f, s:f, s:I, s:f, s:o, s:[f, f, f], s:[f, f], s:f, s:f, "
+                     "s:f, s:{s:f, s:f},"
+                     " s:b, s:O}",
+                     "bench", "chaos", "good", (int)good, "crashes", (json_int_t)chaos->crashes, "seconds", seconds, "kills",
+                     (json_int_t)d->kills, "killed", kills, "recoveries", (json_int_t)d->recoveries, "recovery_p50_s",
+                     disturb_quantile(d->recovery_s, d->recoveries, 0.5), "recovery_p99_s",
+                     disturb_quantile(d->recovery_s, d->recoveries, 0.99), "recovery_most_s",
+                     disturb_quantile(d->recovery_s, d->recoveries, 1), "disks", (json_int_t)d->disks, "disk_recovery_most_s",
+                     disturb_quantile(d->disk_recovery_s, d->disks, 1), "success", success, "undisturbed",
+                     chaos->undisturbed[0], chaos->undisturbed[1], chaos->undisturbed[2], "interval", chaos->low, chaos->high,
+                     "redone", chaos->redone, "lost", chaos->lost, "doubled", chaos->doubled, "verify", "checked",
+                     chaos->checked, "broken", chaos->broken, "replayed", (int)chaos->replayed, "invariants",
+                     chaos->invariants);
 }
 
 static void print(const struct chaos *chaos, double seconds, double faults)
@@ -226,9 +234,9 @@ static void print(const struct chaos *chaos, double seconds, double faults)
 static void disturb(struct chaos *chaos, size_t wanted)
 {
     struct disturb *d = &chaos->disturb;
-    while (d->kills < wanted && chaos->jobs < JOBS) {
-        submit(&chaos->rig, chaos, chaos->seed + (unsigned long long)chaos->jobs, MISBEHAVE);
-        d->job = ++chaos->jobs;
+    while (d->kills < wanted && chaos->jobs < JOBS && chaos->ended_well) {
+        d->job = submit(&chaos->rig, chaos, chaos->seed + (unsigned long long)chaos->jobs, MISBEHAVE);
+        chaos->id[chaos->jobs++] = d->job;
         rig_pause(5000);
         for (bool runs = true; runs && d->kills < wanted;) {
             size_t before = d->kills;
@@ -237,9 +245,25 @@ static void disturb(struct chaos *chaos, size_t wanted)
             if (runs && d->kills > before && d->kills % DISK_EVERY == DISK_EVERY / 2) runs = disturb_disk(d);
         }
         bool well = false;
-        chaos->success[chaos->jobs - 1] = wait_for(&chaos->rig, chaos->jobs, &well);
+        chaos->success[chaos->jobs - 1] = wait_for(&chaos->rig, d->job, &well);
         chaos->ended_well &= well;
     }
+}
+
+/* What the supervisor saw end by another signal than those of the kills. */
+static void count_crashes(struct chaos *chaos)
+{
+    char path[700], line[512];
+    (void)snprintf(path, sizeof path, "%s/logs/pal.log", chaos->rig.state);
+    FILE *log = fopen(path, "re");
+    if (!log) rig_die(path, "cannot be read");
+    while (fgets(line, sizeof line, log)) {
+        const char *at = strstr(line, "was ended by signal ");
+        if (!at || strtol(at + strlen("was ended by signal "), NULL, 10) == SIGKILL) continue;
+        chaos->crashes++;
+        (void)printf("  CRASHED: %s", line);
+    }
+    (void)fclose(log);
 }
 
 static double count_faults(const struct chaos *chaos)
@@ -281,8 +305,10 @@ int main(int argc, char **argv)
     disturb(&chaos, wanted);
     double seconds = rig_now() - begin;
     chaos.invariants = json_object();
-    for (long job = 1; job <= chaos.jobs; job++) verify(&chaos, job);
-    bool good = chaos.broken == 0 && chaos.replayed && chaos.ended_well && chaos.disturb.kills >= wanted;
+    for (long i = 0; i < chaos.jobs; i++) verify(&chaos, chaos.id[i]);
+    count_crashes(&chaos);
+    bool good =
+        chaos.broken == 0 && chaos.crashes == 0 && chaos.replayed && chaos.ended_well && chaos.disturb.kills >= wanted;
     for (long i = 0; i < chaos.jobs; i++) good &= chaos.success[i] >= chaos.low; /* better is no loss */
     print(&chaos, seconds, count_faults(&chaos));
     json_t *out = report(&chaos, seconds, good);

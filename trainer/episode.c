@@ -82,7 +82,6 @@ err_t episode_check(const struct episode *e, int32_t vocab, size_t max_tokens)
                            vocab);
     }
     for (uint32_t i = 0; i < episode_contexts(e); i++) TRY(check_context(e, i, max_tokens, &targets, &turns));
-    if (targets == 0 && !e->dropped) return err_set(ERR_malformed, "episode %lu has no target", id);
     if (targets != e->action_tokens)
         return err_set(ERR_malformed, "episode %lu: %u targets, but %u action tokens are on record", id, targets,
                        e->action_tokens);

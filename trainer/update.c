@@ -78,7 +78,8 @@ static err_t make_lessons(struct update *u)
     for (size_t i = 0; i < u->batch->count; i++) {
         const struct episode *e = &u->batch->episodes[i];
         bool left_out = e->hint > 0 && u->config->hint_positive && !(e->advantage > 0), policy = e->signal && !left_out;
-        if (e->count == 0 || (!policy && !u->trainee->value)) continue;
+        bool silent = e->count == 0 || (e->action_tokens == 0 && !e->dropped); /* cut off before its first action */
+        if (silent || (!policy && !u->trainee->value)) continue;
         TRY(as_trained(u, &e));
         TRY(lesson_make(&u->lessons[i], e, &u->trainee->arena));
         u->lessons[i].policy = policy;

@@ -230,6 +230,8 @@ static err_t end_attempt(struct data *data, struct slot *slot, const struct wire
     const char *measured = NULL;
     if (!isfinite(done->reward) || done->reward < 0 || done->reward > 1 || (done->payload.size == 0 && !scores))
         return fail_attempt(data, slot, OUTCOME_poisoned, "a reward outside 0 to 1 or no payload");
+    if (outcome == OUTCOME_ok && done->steps == 0 && !scores)
+        return fail_attempt(data, slot, OUTCOME_poisoned, "it was over before anything was done");
     if (judged != done->judged || !isfinite(done->verified))
         return fail_attempt(data, slot, OUTCOME_judge_error, "the reward is not that of who was to judge");
     err_t err = scores ? score_end(data, slot->group, done, &measured) : ERR_ok;

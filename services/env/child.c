@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define CHUNK_BYTES   8192
@@ -19,6 +20,7 @@ struct child {
     int open_handles;
     struct child_events events;
     struct buf line;
+    bool handing; /* the line is being told */
     size_t max_line;
     char err_line[CHILD_STDERR_BYTES + 1];
     size_t err_size;
@@ -78,7 +80,9 @@ static void take_output(struct child *child, struct span chunk)
         }
         if (!end && child->line.size <= child->max_line) return;
         if (child->line.size > child->max_line) child->deaf = true;
-        child->events.on_line(child->events.ctx, buf_span(&child->line));
+        child->handing = true;
+        child->events.on_line(child->events.ctx, buf_span(&child->line), end && chunk.size > part + 1);
+        child->handing = false;
         buf_clear(&child->line);
         if (!end) return;
         chunk = span_of(end + 1, chunk.size - part - 1);
@@ -144,6 +148,13 @@ err_t child_write(struct child *child, struct span bytes)
         return err_set(ERR_unavailable, "the environment takes no input");
     }
     return ERR_ok;
+}
+
+bool child_unread(const struct child *child)
+{
+    int fd = -1, waiting = 0;
+    if (child->line.size > 0 && !child->handing) return true;
+    return uv_fileno((const uv_handle_t *)&child->out, &fd) == 0 && ioctl(fd, FIONREAD, &waiting) == 0 && waiting > 0;
 }
 
 static void on_shutdown(uv_shutdown_t *request, int status)

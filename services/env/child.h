@@ -18,8 +18,8 @@ struct child;
 
 struct child_events {
     void *ctx;
-    void (*on_line)(void *ctx,
-                    struct span line); /* an over-long line comes cut to max_line + 1 bytes, and nothing after it */
+    /* an over-long line comes cut to max_line + 1 bytes, and nothing after it; more: bytes that follow are there already */
+    void (*on_line)(void *ctx, struct span line, bool more);
     void (*on_gone)(void *ctx, const char *why);
     uint64_t *stderr_dropped; /* counts lines that were not logged */
 };
@@ -28,6 +28,8 @@ struct child_events {
 err_t child_start(uv_loop_t *loop, const char *name, char *const *command, size_t max_line, struct child_events events,
                   struct child **ret) MUST_USE;
 err_t child_write(struct child *child, struct span bytes) MUST_USE;
+/* Something was written that on_line was not told of: the program says more than it is asked. */
+bool child_unread(const struct child *child);
 /* No more input: a well-behaved program ends. */
 void child_end_input(struct child *child);
 /* SIGKILL to the whole group; no line comes after it, on_gone does. */

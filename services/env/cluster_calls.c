@@ -103,7 +103,11 @@ static void count(struct cluster_counters *counters, const struct slot_answer *l
 /* What an environment said, or what is said for it: recorded, passed on, and acted upon. */
 static void settle(struct slot *slot, const struct provider_answer *answer)
 {
+    const struct provider_answer over = {.outcome = OUTCOME_env_error,
+                                         .detail = span_text("the episode was over at its reset")};
     struct cluster *cluster = slot->cluster;
+    /* nothing was done: no outcome of a policy */
+    if (slot->state == SLOT_STATE_RESETTING && answer->outcome == OUTCOME_ok && answer->terminated) answer = &over;
     cluster->counters.resets += slot->state == SLOT_STATE_RESETTING;
     cluster->counters.steps += slot->state == SLOT_STATE_STEPPING;
     if (slot->state == SLOT_STATE_STEPPING) slot->step++;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define UNASKED        "the environment wrote a line that nobody asked for"
 #define CLOSE_GRACE_MS 500
 #define COMMAND_WORDS  64
 #define REQUEST_BYTES  65536
@@ -99,15 +100,15 @@ static void lose(struct seat *seat, enum outcome outcome, const char *why)
     if (seat->busy) fail(seat, outcome, seat->why);
 }
 
-static void on_line(void *ctx, struct span line)
+static void on_line(void *ctx, struct span line, bool more)
 {
     struct worker *worker = ctx;
     struct seat *seat = worker->seat;
     struct provider *provider = worker->provider;
     if (worker->doomed) return;
-    if (!seat || !seat->busy) {
+    if (!seat || !seat->busy || more) { /* which of its lines answers what cannot be told any more */
         worker_doom(worker);
-        if (seat) lose(seat, OUTCOME_env_error, "the environment wrote a line that nobody asked for");
+        if (seat) lose(seat, OUTCOME_env_error, UNASKED);
         return;
     }
     struct process_reply reply;
@@ -201,6 +202,12 @@ static void call(struct seat *seat, err_t err)
 {
     BUG_IF(seat->busy);
     if (!seat->worker) {
+        fail(seat, seat->lost, seat->why);
+        return;
+    }
+    if (child_unread(seat->worker->child)) { /* it would be taken for the answer */
+        worker_doom(seat->worker);
+        lose(seat, OUTCOME_env_error, UNASKED);
         fail(seat, seat->lost, seat->why);
         return;
     }

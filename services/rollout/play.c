@@ -218,7 +218,7 @@ static size_t gather(struct rollout *rollout, size_t *ret_measured)
 
 void play_step(struct rollout *rollout)
 {
-    size_t measured = 0, ready = gather(rollout, &measured);
+    size_t measured = 0, ready = rollout->seat_count ? gather(rollout, &measured) : 0; /* none: the job has stopped */
     if (ready + measured == 0) {
         sleep_until_work(rollout); /* seats that wait for weights are woken by their announcement, or swept */
         return;

@@ -107,8 +107,23 @@ static int shm_files_of(const struct stack *stack)
     return found;
 }
 
+/* Services that tests kill end by SIGKILL; any other signal is a crash that the supervisor has covered up. */
+static void crashed(const struct stack *stack)
+{
+    char path[256], line[512];
+    (void)snprintf(path, sizeof path, "%s/logs/pal.log", stack->state);
+    FILE *log = fopen(path, "re");
+    if (!log) return;
+    while (fgets(line, sizeof line, log)) {
+        const char *at = strstr(line, "was ended by signal ");
+        ck_assert_msg(!at || strtol(at + strlen("was ended by signal "), NULL, 10) == SIGKILL, "%s", line);
+    }
+    (void)fclose(log);
+}
+
 void stack_remove(struct stack *stack)
 {
+    crashed(stack);
     if (stack->up) {
         AUTO(buf) out = {0};
         const char *const words[] = {"down", NULL};

@@ -40,6 +40,12 @@ static void misbehave(const char *line)
     if (strstr(line, "type")) (void)puts("{\"text\":1}");
     if (strstr(line, "refuse")) (void)puts("{\"error\":\"no such task\"}");
     if (strstr(line, "twice")) (void)puts("{\"text\":\"a\"}\n{\"text\":\"b\"}");
+    if (strstr(line, "again")) {
+        (void)puts("{\"text\":\"a\",\"reward\":1,\"terminated\":true}");
+        (void)fflush(stdout);
+        pause_ms(50);
+        (void)puts("{\"text\":\"a\",\"reward\":1,\"terminated\":true}");
+    }
     if (strstr(line, "deaf")) (void)fclose(stdout), pause_ms(1000000);
     if (strstr(line, "end")) (void)puts("{\"text\":\"bye\",\"reward\":1,\"terminated\":true}");
     if (strstr(line, "long")) {
@@ -57,7 +63,7 @@ static int child_main(void)
     char line[16384];
     for (int asked = 0; fgets(line, sizeof line, stdin); asked++) {
         bool said = strstr(line, "garbage") || strstr(line, "type") || strstr(line, "refuse") || strstr(line, "twice") ||
-                    strstr(line, "long") || strstr(line, "end");
+                    strstr(line, "long") || strstr(line, "end") || strstr(line, "again");
         if (strstr(line, "\"close\"")) return 0;
         misbehave(line);
         if (!said)
@@ -453,6 +459,7 @@ static const struct {
     {"{}", "type", "env_error", "text: not a string"},
     {"{}", "long", "env_error", "longer than 65536 bytes"},
     {"{}", "refuse", "env_error", "no such task"},
+    {"{\"do\":\"end\"}", NULL, "env_error", "over at its reset"},
     {"not a task", NULL, "env_error", "task: not a JSON object"},
 };
 
@@ -494,10 +501,20 @@ START_TEST(unasked_lines_break_the_protocol)
     reset(&stage, 1, 1, "{}");
     ck_assert_str_eq(stage_next(&stage)->error, "");
     act(&stage, 1, 1, 0, "twice");
-    ck_assert_str_eq(stage_next(&stage)->text, "a");
-    act(&stage, 1, 1, 1, "hello");
     ck_assert_str_eq(stage_next(&stage)->error, "env_error");
     ck_assert_ptr_nonnull(strstr(stage.seen[stage.taken - 1].detail, "nobody asked"));
+    /* the end of an episode said again is not the start of the next one */
+    reset(&stage, 2, 2, "{}");
+    ck_assert_str_eq(stage_next(&stage)->error, "");
+    act(&stage, 2, 2, 0, "again");
+    ck_assert(stage_next(&stage)->terminated);
+    pause_ms(150); /* it lies there, and the loop has not seen it */
+    reset(&stage, 3, 3, "{}");
+    ck_assert(!stage_next(&stage)->terminated);
+    ck_assert_str_eq(stage.seen[stage.taken - 1].error, "env_error");
+    ck_assert_ptr_nonnull(strstr(stage.seen[stage.taken - 1].detail, "nobody asked"));
+    reset(&stage, 4, 4, "{}");
+    ck_assert_str_eq(stage_next(&stage)->error, "");
     stage_close(&stage);
 }
 END_TEST
