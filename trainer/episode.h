@@ -44,7 +44,7 @@ struct episode_context episode_context(const struct episode *episode, uint32_t i
 uint32_t episode_turn(const struct episode *episode, uint32_t at); /* the turn of a token */
 bool episode_drops(const struct episode *episode, uint32_t turn);
 
-/* ERR_malformed naming the episode: signal without tokens, contexts, turns or a hint that do not fit its tokens, no target, a
+/* ERR_malformed naming the episode: signal without tokens, contexts, turns or a hint that do not fit its tokens, a
  * target with nothing before it in its plain context, another number of targets or turns than on record, a token outside the
  * vocabulary, a context of more tokens up to its last target than max_tokens, an advantage or reward that is not finite. */
 err_t episode_check(const struct episode *episode, int32_t vocab, size_t max_tokens) MUST_USE;

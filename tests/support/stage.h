@@ -37,6 +37,7 @@ struct lease {
     const char *outcome;
     double reward, verified;       /* of a judged one the environment's own */
     uint64_t steps;                /* 0: 2 */
+    bool idle;                     /* no steps, and not two */
     const float *entropy, *tokens; /* of its turns; NULL: two turns of 0.5 and 0.25 nats, their tokens not told */
     size_t turns;
 };

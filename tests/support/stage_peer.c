@@ -116,7 +116,7 @@ static void worker_account(const struct peer *worker, const struct lease *lease,
         ret->scores_count = (worker->scorer ? worker->scorer : score_anything)(lease, scores);
         return;
     }
-    ret->steps = lease->steps ? lease->steps : 2;
+    ret->steps = lease->idle ? 0 : lease->steps ? lease->steps : 2;
     ret->action_tokens = 5 + lease->episode % 3;
     ret->turn_entropy = (struct wire_f32s){entropy, 2};
     if (lease->turns) {

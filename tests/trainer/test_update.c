@@ -187,6 +187,27 @@ START_TEST(groups_without_signal_only_count)
 }
 END_TEST
 
+/* Its first observation filled the context: it has tokens and no action, and teaches nothing. */
+START_TEST(an_episode_cut_off_at_its_start_is_passed_by)
+{
+    struct digest digest[2];
+    for (int without = 0; without < 2; without++) {
+        AUTO_PTR(trainee) trainee = fixture_trainee(pool);
+        const struct update_config config = fixture_update();
+        const struct update_batch batch = batch_of(1);
+        enum update_outcome outcome;
+        struct diagnostics d;
+        episodes[7].action_tokens = episodes[7].action_turns = 0;
+        memset(tokens[7].target, 0, sizeof tokens[7].target);
+        episodes[7].signal = !without;
+        ck_assert_msg(update_run(trainee, &config, &batch, NULL, &outcome, &d) == ERR_ok, "%s", err_text());
+        ck_assert_int_eq(outcome, UPDATE_OUTCOME_applied);
+        ck_assert_int_eq(model_digest(trainee->model, &digest[without]), ERR_ok);
+    }
+    ck_assert_str_eq(digest[0].hex, digest[1].hex);
+}
+END_TEST
+
 /* Puts the model's own log-probs in the place of the recorded ones. */
 static void record_on_policy(struct trainee *trainee)
 {
@@ -426,6 +447,7 @@ int main(void)
     tcase_add_test(tcase, packing_does_not_change_the_gradient);
     tcase_add_test(tcase, micro_batches_hold_every_target_once);
     tcase_add_test(tcase, groups_without_signal_only_count);
+    tcase_add_test(tcase, an_episode_cut_off_at_its_start_is_passed_by);
     tcase_add_test(tcase, on_policy_data_has_no_kl);
     tcase_add_test(tcase, more_steps_use_the_start_as_prox);
     tcase_add_test(tcase, the_reference_holds_the_policy);
