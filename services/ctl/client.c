@@ -6,8 +6,11 @@
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #define BODY_BYTES ((size_t)64 << 20)
+#define ONCE_TRIES 15 /* a second apart */
 
 void reply_fini(struct reply *reply)
 {
@@ -105,13 +108,34 @@ static err_t problem(const struct reply *reply)
                    reply->status);
 }
 
+static err_t read_json(const struct reply *reply, json_t **ret)
+{
+    if (reply->status < 200 || reply->status > 299) return problem(reply);
+    *ret = json_loadb(buf_chars(&reply->body), reply->body.size, 0, NULL);
+    return *ret ? ERR_ok : err_set(ERR_malformed, "the gateway's answer is not JSON");
+}
+
 err_t client_json(const struct ctl *ctl, const char *method, const char *path, const char *body, json_t **ret)
 {
     AUTO(reply) reply = {0};
     TRY(client_call(ctl, method, path, body, NULL, 10000, &reply));
-    if (reply.status < 200 || reply.status > 299) return problem(&reply);
-    *ret = json_loadb(buf_chars(&reply.body), reply.body.size, 0, NULL);
-    return *ret ? ERR_ok : err_set(ERR_malformed, "the gateway's answer is not JSON");
+    return read_json(&reply, ret);
+}
+
+err_t client_once(const struct ctl *ctl, const char *path, const char *body, json_t **ret)
+{
+    char key[64];
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)snprintf(key, sizeof key, "Idempotency-Key: pal-%d-%lld.%09ld", (int)getpid(), (long long)now.tv_sec, now.tv_nsec);
+    for (int tries = 1;; tries++) {
+        AUTO(reply) reply = {0};
+        TRY(client_call(ctl, "POST", path, body, key, 10000, &reply));
+        bool later = reply.status == 503 || reply.status == 504;
+        if (!later || tries == ONCE_TRIES) return read_json(&reply, ret);
+        (void)fprintf(stderr, "pal: the stack cannot take it at the moment (HTTP %ld); asking again\n", reply.status);
+        (void)sleep(1);
+    }
 }
 
 bool client_ready(const struct ctl *ctl)

@@ -38,6 +38,8 @@ err_t client_call(const struct ctl *ctl, const char *method, const char *path, c
                   int timeout_ms, struct reply *ret) MUST_USE;
 /* As above, expecting 2xx: a problem becomes its sentence. */
 err_t client_json(const struct ctl *ctl, const char *method, const char *path, const char *body, json_t **ret) MUST_USE;
+/* A POST that counts once however often it is asked for: with a key of its own, and again while the ledger is away. */
+err_t client_once(const struct ctl *ctl, const char *path, const char *body, json_t **ret) MUST_USE;
 bool client_ready(const struct ctl *ctl);
 
 /* show.c: the ledger of this state directory, to read */

@@ -122,7 +122,7 @@ int command_submit(struct ctl *ctl)
     if (err == ERR_ok) err = absolute_paths(&text);
     if (err != ERR_ok) return ctl_fail(err);
     if (dry) return dry_run(&text);
-    err = client_json(ctl, "POST", "/v1/jobs", buf_chars(&text), &root);
+    err = client_once(ctl, "/v1/jobs", buf_chars(&text), &root);
     if (err != ERR_ok) return ctl_fail(err);
     int64_t job = json_integer_value(json_object_get(root, "id"));
     if (ctl->json)

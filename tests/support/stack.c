@@ -170,7 +170,8 @@ int64_t stack_submit(const struct stack *stack, const char *file, const char *co
     AUTO(buf) out = {0};
     int code = stack_pal(stack, &out, words);
     ck_assert_msg(code == 0, "submit %s: %s", file, buf_chars(&out));
-    json_t *root = json_loads(buf_chars(&out), 0, NULL);
+    const char *answer = strchr(buf_chars(&out), '{'); /* behind what was said on the way */
+    json_t *root = answer ? json_loads(answer, 0, NULL) : NULL;
     int64_t id = json_integer_value(json_object_get(root, "id"));
     json_decref(root);
     ck_assert_int_gt(id, 0);

@@ -139,6 +139,28 @@ START_TEST(lost_repeated_and_late_messages_change_nothing)
 }
 END_TEST
 
+/* The ledger dies as a job is submitted: `pal submit` asks again under its key, and there is one job. */
+START_TEST(a_job_is_submitted_once_while_the_ledger_is_away)
+{
+    struct stack stack;
+    char command[256], state[32];
+    const char *const sets[] = {"trainer.updates=1", "policy.warmstart.updates=1", "policy.warmstart.demonstrations=4",
+                                "evaluation.every=0", NULL};
+    stack_make(&stack);
+    stack_up(&stack);
+    (void)snprintf(command, sizeof command, "kill -9 $(head -1 '%s/postgres/postmaster.pid')", stack.state);
+    ck_assert_int_eq(system(command), 0);
+    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
+    stack_wait(&stack, job, 60, state);
+    ck_assert_str_eq(state, "succeeded");
+    json_t *jobs = stack_get(&stack, "/v1/jobs");
+    ck_assert_uint_eq(json_array_size(jobs), 1);
+    ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(jobs, 0), "id")), job);
+    json_decref(jobs);
+    stack_remove(&stack);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("recovery");
@@ -146,6 +168,7 @@ int main(void)
     tcase_set_timeout(tcase, STACK_SLOW * 250);
     tcase_add_test(tcase, deaths_at_named_places_leave_one_history);
     tcase_add_test(tcase, lost_repeated_and_late_messages_change_nothing);
+    tcase_add_test(tcase, a_job_is_submitted_once_while_the_ledger_is_away);
     suite_add_tcase(suite, tcase);
     return stack_run(suite);
 }
