@@ -37,8 +37,9 @@ static const struct service_row rows[] = {
 #undef SERVICE
 };
 
-#define SERVICES (sizeof rows / sizeof *rows)
-#define POSTGRES 0
+#define SERVICES  (sizeof rows / sizeof *rows)
+#define POSTGRES  0
+#define WORKED_MS 3000 /* a process that lives so long has not died of its start */
 
 struct child {
     const struct service_row *row;
@@ -46,7 +47,8 @@ struct child {
     uv_process_t process;
     bool runs, handle;
     uint64_t start_at_ms; /* 0: not scheduled */
-    uint64_t deaths[64];  /* times of the newest, a ring */
+    uint64_t started_ms;
+    uint64_t deaths[64]; /* times of the newest, a ring */
     size_t death_count;
     uint64_t backoff_ms;
     uint64_t stop_deadline_ms;
@@ -161,7 +163,9 @@ static void on_child_exit(uv_process_t *process, int64_t status, int signal_numb
     }
     child->deaths[child->death_count++ % (sizeof child->deaths / sizeof *child->deaths)] = now;
     size_t deaths = deaths_within(child, now);
-    child->backoff_ms = deaths <= 1 ? child->row->backoff_ms : child->backoff_ms * 2;
+    /* one that had worked is wanted back at once; the waits are for those that die as they start */
+    bool worked = now - child->started_ms >= WORKED_MS;
+    child->backoff_ms = worked || deaths <= 1 ? child->row->backoff_ms : child->backoff_ms * 2;
     if (child->backoff_ms > child->row->backoff_most_ms) child->backoff_ms = child->row->backoff_most_ms;
     if (deaths > child->row->max_restarts) {
         say(s, "%s ended %zu times within %llu s: giving up; see `pal logs %s`", child->row->name, deaths,
@@ -212,6 +216,7 @@ static err_t start_child(struct supervisor *s, struct child *child)
         .file = argv[0], .args = argv, .exit_cb = on_child_exit, .stdio = stdio, .stdio_count = 3};
     if (child == &s->children[POSTGRES]) options.cwd = "/";
     child->start_at_ms = 0;
+    child->started_ms = now_ms(s);
     int code = uv_spawn(&s->loop, &child->process, &options);
     child->process.data = child;
     child->handle = true;

@@ -1,10 +1,12 @@
 /* LABELS: system
  * Stopping and starting on purpose: pause and resume by command and over REST, across pal down and pal up; a newer program on
- * an old state directory, and an older one on a new. */
+ * an old state directory, and an older one on a new; how long the supervisor waits. */
+#include "services/common/run/process.h"
 #include "tests/support/stack.h"
 
 #include <check.h>
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +156,58 @@ START_TEST(a_newer_program_goes_on_and_an_older_one_refuses)
 }
 END_TEST
 
+/* The newest wait that the supervisor spoke of, ms; 0: none yet. */
+static long said(const struct stack *stack, size_t *ret_count)
+{
+    char path[256], line[512];
+    long wait = 0;
+    *ret_count = 0;
+    (void)snprintf(path, sizeof path, "%s/logs/pal.log", stack->state);
+    FILE *log = fopen(path, "re");
+    ck_assert_ptr_nonnull(log);
+    while (fgets(line, sizeof line, log)) {
+        const char *at = strstr(line, "env was ended by signal 9; again in ");
+        if (!at) continue;
+        wait = strtol(at + strlen("env was ended by signal 9; again in "), NULL, 10);
+        ++*ret_count;
+    }
+    (void)fclose(log);
+    return wait;
+}
+
+static long kill_env(const struct stack *stack)
+{
+    char path[256];
+    size_t before = 0;
+    (void)said(stack, &before);
+    size_t now = before;
+    (void)snprintf(path, sizeof path, "%s/run/env.pid", stack->state);
+    ck_assert_int_eq(kill((pid_t)process_read_pid(path), SIGKILL), 0);
+    long wait = 0;
+    for (double end = stack_clock() + STACK_SLOW * 10; now == before; stack_pause(20)) {
+        ck_assert(stack_clock() < end);
+        wait = said(stack, &now);
+    }
+    stack_pause(wait + 200); /* it is there again */
+    return wait;
+}
+
+/* The waits grow for what dies as it starts; what had worked comes back at once, however often it is killed. */
+START_TEST(what_had_worked_comes_back_at_once)
+{
+    struct stack stack;
+    stack_make(&stack);
+    stack_up(&stack);
+    stack_pause(3200);
+    ck_assert_int_eq(kill_env(&stack), 100);
+    ck_assert_int_eq(kill_env(&stack), 200);
+    ck_assert_int_eq(kill_env(&stack), 400);
+    stack_pause(3200);
+    ck_assert_int_eq(kill_env(&stack), 100);
+    stack_remove(&stack);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("restart");
@@ -161,6 +215,7 @@ int main(void)
     tcase_set_timeout(tcase, STACK_SLOW * 400);
     tcase_add_test(tcase, a_paused_job_stays_paused_until_it_is_resumed);
     tcase_add_test(tcase, a_newer_program_goes_on_and_an_older_one_refuses);
+    tcase_add_test(tcase, what_had_worked_comes_back_at_once);
     suite_add_tcase(suite, tcase);
     return stack_run(suite);
 }
