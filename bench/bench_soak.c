@@ -82,7 +82,8 @@ int main(int argc, char **argv)
     rig_open(&rig);
     (void)rig_start(&rig);
     (void)snprintf(words, sizeof words,
-                   "submit '%s/adventure.json' --set seed=%ld --set trainer.updates=1000000 --set trainer.schedule=constant",
+                   "submit '%s/adventure.json' --set seed=%ld --set trainer.updates=1000000 --set trainer.schedule=constant"
+                   " --set trainer.lr=0.0000001", /* or it has learned everything after 20 minutes, and ends */
                    PAL_EXAMPLES_DIR, strtol(rig_option(argc, argv, "--seed", "1"), NULL, 10));
     if (!rig_pal(&rig, words, NULL, 0)) rig_die("pal submit", "failed");
     double begin = rig_now(), told = begin, updates = 0, episodes = 0;
