@@ -134,7 +134,7 @@ err_t client_once(const struct ctl *ctl, const char *path, const char *body, jso
         bool later = reply.status == 503 || reply.status == 504;
         if (!later || tries == ONCE_TRIES) return read_json(&reply, ret);
         (void)fprintf(stderr, "pal: the stack cannot take it at the moment (HTTP %ld); asking again\n", reply.status);
-        (void)sleep(1);
+        (void)nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
     }
 }
 
