@@ -67,7 +67,8 @@ START_TEST(a_killed_trainer_ends_with_the_same_bits)
     script_assign(&script, SCRIPT_SPEC, 0, NULL, 0);
     script_crashed(&script);
     int64_t from = committed();
-    ck_assert_msg(from == 2 || from == 4, "%s: version %ld is the newest committed", crash_at, (long)from);
+    /* 0 where the disk was slower than the next batch: the checkpoint of 2 was on its way */
+    ck_assert_msg(from == 0 || from == 2 || from == 4, "%s: version %ld is the newest committed", crash_at, (long)from);
     memset(script.updates, 0, sizeof script.updates);
     script.mute = true;
     script_assign(&script, SCRIPT_SPEC, 1, &script.checkpoints[from], from);
