@@ -64,7 +64,7 @@ START_TEST(every_process_dies_and_the_ledger_holds)
         kill_one(&stack, victim);
         stack_pause((long)(APART_MS * rng_unit(&rng)));
     }
-    stack_wait(&stack, job, 120, state);
+    stack_wait(&stack, job, 300, state);
     ck_assert_str_eq(state, "succeeded");
     stack_verify(&stack, job);
     char number[24];
@@ -79,7 +79,7 @@ int main(void)
 {
     Suite *suite = suite_create("chaos");
     TCase *tcase = tcase_create("chaos");
-    tcase_set_timeout(tcase, STACK_SLOW * 250);
+    tcase_set_timeout(tcase, STACK_SLOW * 400);
     tcase_add_test(tcase, every_process_dies_and_the_ledger_holds);
     suite_add_tcase(suite, tcase);
     return stack_run(suite);
