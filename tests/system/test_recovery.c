@@ -151,7 +151,7 @@ START_TEST(a_job_is_submitted_once_while_the_ledger_is_away)
     (void)snprintf(command, sizeof command, "kill -9 $(head -1 '%s/postgres/postmaster.pid')", stack.state);
     ck_assert_int_eq(system(command), 0);
     int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
-    stack_wait(&stack, job, 60, state);
+    stack_wait(&stack, job, 180, state);
     ck_assert_str_eq(state, "succeeded");
     json_t *jobs = stack_get(&stack, "/v1/jobs");
     ck_assert_uint_eq(json_array_size(jobs), 1);
