@@ -326,22 +326,27 @@ void finish_revoke(struct data *data, const struct slot *slot)
     data_say(data, slot->worker, NULL, WIRE_lease_revoke, message);
 }
 
-/* Leases for which `ends` holds end with an outcome. The list may change while groups close, so it is walked again. */
+static struct slot *find_lease(const struct plan *plan, bool (*ends)(const struct slot *slot, const void *ctx),
+                               const void *ctx)
+{
+    for (struct group *g = plan->groups; g; g = g->next) {
+        for (size_t i = 0; i < g->size; i++) {
+            if (g->slots[i].state == SLOT_LEASED && ends(&g->slots[i], ctx)) return &g->slots[i];
+        }
+    }
+    return NULL;
+}
+
+/* Leases for which `ends` holds end with an outcome. Groups may close and go with one, so the list is walked from its start.
+ */
 static void end_leases(struct data *data, bool (*ends)(const struct slot *slot, const void *ctx), const void *ctx,
                        enum outcome outcome, const char *why, bool tell)
 {
-    bool found = true;
-    while (found && data->plan && data->turn_err == ERR_ok) {
-        found = false;
-        for (struct group *g = data->plan->groups; g && !found; g = g->next) {
-            for (size_t i = 0; i < g->size && !found; i++) {
-                struct slot *slot = &g->slots[i];
-                if (slot->state != SLOT_LEASED || !ends(slot, ctx)) continue;
-                found = true;
-                if (tell) finish_revoke(data, slot);
-                data_fail(data, fail_attempt(data, slot, outcome, why));
-            }
-        }
+    while (data->plan && data->turn_err == ERR_ok) {
+        struct slot *slot = find_lease(data->plan, ends, ctx);
+        if (!slot) return;
+        if (tell) finish_revoke(data, slot);
+        data_fail(data, fail_attempt(data, slot, outcome, why));
     }
 }
 

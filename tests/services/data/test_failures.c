@@ -54,6 +54,27 @@ START_TEST(a_class_may_mask_the_whole_group)
 }
 END_TEST
 
+/* A worker that went away takes all its leases with it, and here each of them its group. */
+START_TEST(groups_go_with_the_leases_of_a_worker)
+{
+    struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
+    struct stage_job job = STAGE_SMALL;
+    job.rollout = ", \"retries\": {\"cancelled\": 0}";
+    stage_begin(gateway, trainer, worker, &job);
+    worker_request(worker, 8);
+    WAIT_FOR(worker->lease_count == 8);
+    struct peer *heir = stage_join("rollout");
+    heir->pid = worker->pid;
+    worker->mute = true;
+    peer_hello(heir);
+    WAIT_FOR(heir->assigns > 1);
+    worker_request(heir, 8);
+    WAIT_FOR(heir->lease_count == 8);
+    ck_assert_int_eq(ledger_ask("SELECT count(*) FROM episode_group WHERE job = $1 AND verdict = 'void'", 0), 2);
+    stage_update(trainer, heir, 1);
+}
+END_TEST
+
 /* Left out of the batch, of the statistics and of the loss; success rates count it. The same after a restart. */
 START_TEST(truncated_episodes_may_be_masked)
 {
@@ -106,7 +127,8 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {retries_are_the_jobs, a_class_may_mask_the_whole_group, truncated_episodes_may_be_masked,
+    const TTest *const tests[] = {retries_are_the_jobs, a_class_may_mask_the_whole_group,
+                                  groups_go_with_the_leases_of_a_worker, truncated_episodes_may_be_masked,
                                   failures_count_in_no_success_rate};
     return stage_main("data.failures", tests, sizeof tests / sizeof *tests);
 }
