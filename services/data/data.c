@@ -122,6 +122,7 @@ static void reconnect(struct data *data)
         log_info("connected to the ledger");
         data->look_for_job = true;
         peers_say_again(data);
+        peers_miss_again(data);
         return;
     }
     data->moved_job = 0;

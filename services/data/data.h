@@ -105,6 +105,8 @@ void peers_heartbeat(struct data *data, const char *identity, const struct wire_
 void peers_expire(struct data *data);
 /* Everyone shall say hello and send what is unacknowledged: what a lost turn took with it comes again at once. */
 void peers_say_again(struct data *data);
+/* The ledger was read again: what it has of workers that went away meanwhile is not theirs any more. */
+void peers_miss_again(struct data *data);
 /* This process could not hear for so long (a slow commit, a stopped process): nobody was silent in it. */
 void peers_forgive(struct data *data, uint64_t ms);
 err_t peers_write(struct data *data) MUST_USE;

@@ -171,6 +171,14 @@ void peers_say_again(struct data *data)
     }
 }
 
+void peers_miss_again(struct data *data)
+{
+    for (size_t i = 0; i < DATA_PEERS; i++) {
+        const struct peer *peer = &data->peers[i];
+        if (peer->identity[0] && peer->gone) finish_worker(data, peer->identity, OUTCOME_cancelled);
+    }
+}
+
 void peers_forgive(struct data *data, uint64_t ms)
 {
     uint64_t now = data_now_ms(data);

@@ -34,6 +34,30 @@ START_TEST(a_killed_server_loses_nothing)
 }
 END_TEST
 
+/* The ledger that is read again says that the dead worker's leases are still its own. */
+START_TEST(a_worker_may_die_while_the_server_is_away)
+{
+    struct peer *gateway = stage_join("gateway"), *trainer = stage_join("trainer"), *worker = stage_join("rollout");
+    stage_begin(gateway, trainer, worker, &STAGE_SMALL);
+    worker_request(worker, 8);
+    WAIT_FOR(worker->lease_count == 8);
+    cluster_kill(stage.cluster);
+    WAIT_FOR(!stage_ready(gateway));
+    struct peer *heir = stage_join("rollout");
+    heir->pid = worker->pid;
+    worker->mute = true;
+    peer_hello(heir);
+    WAIT_FOR(!stage_ready(gateway)); /* it was heard before this was asked */
+    stage_recluster();
+    uint64_t before = heir->assigns;
+    WAIT_FOR(heir->assigns > before);
+    worker_request(heir, 8);
+    WAIT_FOR(heir->lease_count == 8); /* not after the leases' time */
+    ck_assert_int_eq(ledger_ask("SELECT count(*) FROM episode WHERE job = $1 AND failures = '{cancelled}'", 0), 8);
+    stage_update(trainer, heir, 1);
+}
+END_TEST
+
 /* ---- a full disk ---- */
 
 #define DISK_BYTES  "4m"
@@ -136,7 +160,8 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {a_full_disk_is_waited_for, a_killed_server_loses_nothing};
+    const TTest *const tests[] = {a_full_disk_is_waited_for, a_killed_server_loses_nothing,
+                                  a_worker_may_die_while_the_server_is_away};
     own_mounts = leave_mounts();
     if (setenv("CK_FORK", "no", 1) != 0) return 1; /* the server is this process's child */
     return stage_main("data.server", tests, sizeof tests / sizeof *tests);
