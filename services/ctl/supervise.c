@@ -225,8 +225,8 @@ static err_t start_child(struct supervisor *s, struct child *child)
         return err_set(ERR_io, "%s cannot be started: %s", argv[0], uv_strerror(code));
     }
     child->runs = true;
-    int nice =
-        getpriority(PRIO_PROCESS, 0) + child->row->nice; /* beside the others of this stack, whatever its own priority */
+    /* beside the others of this stack, whatever its own priority */
+    int nice = getpriority(PRIO_PROCESS, 0) + child->row->nice;
     if (child->row->nice && setpriority(PRIO_PROCESS, (id_t)child->process.pid, nice) != 0)
         say(s, "%s keeps the priority of the others: %s", child->row->name, strerror(errno));
     return ERR_ok;
