@@ -250,6 +250,18 @@ double stack_metric(const struct stack *stack, int64_t job, const char *name)
     return most;
 }
 
+json_t *stack_newest(const struct stack *stack, int64_t job, const char *filter)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "/v1/jobs/%d/episodes?limit=1&%s", (int)job, filter);
+    json_t *rows = stack_get(stack, path);
+    ck_assert_msg(json_array_size(rows) == 1, "no episode with %s", filter);
+    int64_t id = json_integer_value(json_object_get(json_array_get(rows, 0), "id"));
+    json_decref(rows);
+    (void)snprintf(path, sizeof path, "/v1/jobs/%d/episodes/%d", (int)job, (int)id);
+    return stack_get(stack, path);
+}
+
 static double newest_counter(const struct stack *stack, const char *name)
 {
     double found = -1;

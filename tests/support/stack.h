@@ -43,6 +43,8 @@ void stack_verify(const struct stack *stack, int64_t job);
 double stack_success(const struct stack *stack, int64_t job, bool first);
 /* The largest value of a metric over the job's updates; there must be one. */
 double stack_metric(const struct stack *stack, int64_t job, const char *name);
+/* The newest episode that the filter lets through, whole; the caller's to release. */
+json_t *stack_newest(const struct stack *stack, int64_t job, const char *filter);
 /* A counter of the rollout service is above `least`, now or soon: a job of a second may end before the beat that tells of it.
  */
 void stack_counted(const struct stack *stack, const char *name, double least);

@@ -66,18 +66,6 @@ static size_t decisions(const struct stack *stack, int64_t job, const char *rule
     }
 }
 
-static json_t *newest(const struct stack *stack, int64_t job, const char *filter)
-{
-    char path[128];
-    (void)snprintf(path, sizeof path, "/v1/jobs/%d/episodes?limit=1&%s", (int)job, filter);
-    json_t *rows = stack_get(stack, path);
-    ck_assert_uint_eq(json_array_size(rows), 1);
-    (void)snprintf(path, sizeof path, "/v1/jobs/%d/episodes/%d", (int)job,
-                   (int)json_integer_value(json_object_get(json_array_get(rows, 0), "id")));
-    json_decref(rows);
-    return stack_get(stack, path);
-}
-
 /* ---- Guide ---- */
 
 static const char ROOMS[] =
@@ -95,10 +83,10 @@ START_TEST(failed_groups_are_guided)
     ck_assert_uint_ge(decisions(&stack, job, "guide", "hinted", &key), 1);
     ck_assert_double_gt(stack_metric(&stack, job, "hinted_groups"), 0);
     ck_assert_double_ge(stack_metric(&stack, job, "hinted_success"), 0);
-    json_t *episode = newest(&stack, job, "source=hinted"), *turns = json_object_get(episode, "transcript");
+    json_t *episode = stack_newest(&stack, job, "source=hinted"), *turns = json_object_get(episode, "transcript");
     ck_assert(json_is_true(json_object_get(episode, "hinted")));
     ck_assert_uint_gt(json_string_length(json_object_get(json_array_get(turns, 0), "hint")), 0);
-    json_t *evaluated = newest(&stack, job, "source=evaluation");
+    json_t *evaluated = stack_newest(&stack, job, "source=evaluation");
     ck_assert_ptr_null(json_object_get(json_array_get(json_object_get(evaluated, "transcript"), 0), "hint"));
     AUTO(buf) out = {0};
     char id[32];

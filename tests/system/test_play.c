@@ -20,19 +20,6 @@ static const char *const SMALL[] = {"policy.init.preset=tiny-0.1m",
                                     "trainer.importance.mode=tis",
                                     NULL};
 
-/* The newest episode of a source, whole; the caller's to release. */
-static json_t *newest(const struct stack *stack, int64_t job, const char *filter)
-{
-    char path[128];
-    (void)snprintf(path, sizeof path, "/v1/jobs/%d/episodes?limit=1&%s", (int)job, filter);
-    json_t *rows = stack_get(stack, path);
-    ck_assert_msg(json_array_size(rows) == 1, "no episode with %s", filter);
-    int64_t id = json_integer_value(json_object_get(json_array_get(rows, 0), "id"));
-    json_decref(rows);
-    (void)snprintf(path, sizeof path, "/v1/jobs/%d/episodes/%d", (int)job, (int)id);
-    return stack_get(stack, path);
-}
-
 static int64_t submit(const struct stack *stack, const char *file, const char *const *more)
 {
     /* of the example's paths, which are from the tree's root: the tests run elsewhere */
@@ -68,7 +55,7 @@ START_TEST(each_turn_has_its_context)
     succeed(&stack, job);
     ck_assert_double_gt(stack_metric(&stack, job, "own_targets"), 0);
     ck_assert_double_lt(stack_metric(&stack, job, "own_gap_max"), 1e-4);
-    json_t *episode = newest(&stack, job, "outcome=success"), *turn = NULL;
+    json_t *episode = stack_newest(&stack, job, "outcome=success"), *turn = NULL;
     json_array_foreach(json_object_get(episode, "transcript"), i, turn)
     {
         repeating += json_integer_value(json_object_get(turn, "repeated")) > 0;
@@ -95,13 +82,13 @@ START_TEST(hinted_groups_are_played)
     ck_assert_double_gt(stack_metric(&stack, job, "hinted_groups"), 0);
     ck_assert_double_gt(stack_metric(&stack, job, "hinted_targets"), 0);
     ck_assert_double_lt(stack_metric(&stack, job, "own_gap_max"), 1e-4); /* prox with the hint, as it was drawn */
-    json_t *episode = newest(&stack, job, "source=hinted");
+    json_t *episode = stack_newest(&stack, job, "source=hinted");
     const json_t *first = json_array_get(json_object_get(episode, "transcript"), 0);
     const char *hint = json_string_value(json_object_get(first, "hint"));
     ck_assert_msg(hint && strncmp(hint, "try ", 4) == 0 && hint[4], "hint: %s", hint ? hint : "none");
     ck_assert_ptr_null(strstr(json_string_value(json_object_get(first, "observation")), "try"));
     json_decref(episode);
-    episode = newest(&stack, job, "source=evaluation");
+    episode = stack_newest(&stack, job, "source=evaluation");
     first = json_array_get(json_object_get(episode, "transcript"), 0);
     ck_assert_ptr_null(json_object_get(first, "hint"));
     json_decref(episode);
@@ -119,7 +106,7 @@ START_TEST(tasks_are_measured)
     int64_t job = submit(&stack, "examples/adventure.json", more);
     succeed(&stack, job);
     json_t *rows = stack_get(&stack, "/v1/jobs/1/episodes?source=score&limit=200"),
-           *episode = newest(&stack, job, "source=score");
+           *episode = stack_newest(&stack, job, "source=score");
     ck_assert_uint_ge(json_array_size(rows), 64);
     const json_t *transcript = json_object_get(episode, "transcript");
     ck_assert_uint_eq(json_array_size(transcript), 1);
@@ -146,7 +133,7 @@ START_TEST(a_reward_model_judges)
     succeed(&stack, job);
     stack_counted(&stack, "judged", 0);
     stack_counted(&stack, "scores", 8); /* more than the starts of one phase's tasks */
-    json_t *episode = newest(&stack, job, "source=score");
+    json_t *episode = stack_newest(&stack, job, "source=score");
     ck_assert_ptr_nonnull(json_object_get(episode, "transcript"));
     json_decref(episode);
     stack_remove(&stack);
