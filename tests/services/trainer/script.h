@@ -322,6 +322,12 @@ static inline bool script_heard_update(void *ctx)
     return script->updates[script->goal].times > 0;
 }
 
+static inline bool script_heard_policy(void *ctx)
+{
+    const struct script *script = ctx;
+    return script->policies[script->goal].where[0] != 0;
+}
+
 static inline bool script_heard_checkpoint(void *ctx)
 {
     const struct script *script = ctx;

@@ -100,7 +100,8 @@ START_TEST(phases_end_with_a_checkpoint)
     ck_assert_mem_eq(c.reference, c.weights, c.count * sizeof(float)); /* version 0 is the first one, */
     ck_assert_mem_eq(c.orm, c.weights, c.count * sizeof(float));       /* and what the reward model begins from */
     free(memory);
-    /* the policy's file brings its value head */
+    /* the policy's file, which is told of after its update, brings its value head */
+    script_wait(&script, script_heard_policy, 5);
     struct policy_file file;
     AUTO_PTR(value_head) head = NULL;
     ck_assert_int_eq(policy_file_open(read_file(script.policies[5].where, &memory), &file), ERR_ok);
