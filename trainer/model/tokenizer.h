@@ -18,7 +18,8 @@ struct tokenizer;
 
 /* Duplicate and single-character words are ignored; at most 4,096 words of at most 32 printable bytes. */
 err_t tokenizer_new_words(struct tokenizer **ret, const char *const *words, size_t count) MUST_USE;
-/* Byte-level BPE. ERR_malformed and ERR_unsupported name what in the file is wrong or is another kind of tokenizer. */
+/* Byte-level BPE, or the words that tokenizer_export wrote. ERR_malformed and ERR_unsupported name what in the file is wrong
+ * or is another kind of tokenizer. */
 err_t tokenizer_open(struct span json, struct tokenizer **ret) MUST_USE;
 void tokenizer_free(struct tokenizer **tokenizer);
 

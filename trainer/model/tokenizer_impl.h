@@ -1,9 +1,12 @@
-/* A tokenizer's inside: what both kinds have, and the words kind, shared by tokenizer_words.c and tokenizer_export.c. */
+/* A tokenizer's inside: what both kinds have, and the words kind, shared by tokenizer_words.c, tokenizer_export.c
+ * and tokenizer_import.c. */
 #ifndef PAL_TRAINER_MODEL_TOKENIZER_IMPL_H
 #define PAL_TRAINER_MODEL_TOKENIZER_IMPL_H
 
 #include "trainer/model/tokenizer.h"
 #include "trainer/model/trie.h"
+
+#include <jansson.h>
 
 /* Ids on their way out. */
 struct tokenizer_sink {
@@ -57,5 +60,7 @@ struct words {
 };
 
 err_t words_export(const struct tokenizer *tokenizer, struct buf *out) MUST_USE;
+/* The tokenizer that words_export wrote as root; ERR_malformed, ERR_unsupported for any other. */
+err_t words_open(const json_t *root, struct tokenizer **ret) MUST_USE;
 
 #endif

@@ -398,6 +398,11 @@ err_t tokenizer_open(struct span json, struct tokenizer **ret)
         return err_set(ERR_too_large, "%zu bytes; at most %zu are allowed", json.size, TOKENIZER_FILE_BYTES);
     json_t *root = json_loadb((const char *)json.data, json.size, JSON_REJECT_DUPLICATES, &error);
     if (!root) return err_set(ERR_malformed, "not JSON: %.100s at line %d, column %d", error.text, error.line, error.column);
+    if (strcmp(type_of(json_object_get(root, "model")), "WordLevel") == 0) {
+        err_t err = words_open(root, ret);
+        json_decref(root);
+        return err;
+    }
     make_alphabet(&l);
     err_t err = tokenizer_bpe_new(&l.t);
     if (err == ERR_ok) err = read_root(&l, root);

@@ -168,6 +168,59 @@ START_TEST(export_is_a_word_level_tokenizer)
 }
 END_TEST
 
+/* a checkpoint of a preset can be where the next job begins */
+START_TEST(export_is_read_back)
+{
+    AUTO_PTR(tokenizer) t = words();
+    AUTO_PTR(tokenizer) again = NULL;
+    AUTO(buf) out = {0};
+    AUTO(buf) second = {0};
+    ck_assert_int_eq(tokenizer_export(t, &out), ERR_ok);
+    ck_assert_msg(tokenizer_open(buf_span(&out), &again) == ERR_ok, "%s", err_text());
+    ck_assert_int_eq(tokenizer_vocab(again), tokenizer_vocab(t));
+    ck_assert_int_eq(tokenizer_end(again, 2), TOKENIZER_END_newline);
+    ck_assert_int_eq(tokenizer_export(again, &second), ERR_ok);
+    ck_assert_str_eq(buf_chars(&second), buf_chars(&out));
+    int32_t ids[2][64];
+    size_t count[2];
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(tokenizer_encode(i == 0 ? t : again, span_text("take red key north\n\x80"), ids[i], 64, &count[i]),
+                         ERR_ok);
+    }
+    ck_assert_uint_eq(count[0], count[1]);
+    ck_assert_mem_eq(ids[0], ids[1], count[0] * sizeof ids[0][0]);
+}
+END_TEST
+
+/* a word-level tokenizer of others, or one that was changed, is refused: it would split text in another way */
+START_TEST(other_word_levels_are_refused)
+{
+    static const struct {
+        const char *at, *with;
+        err_t err;
+    } changes[] = {{"\"northwest\":", "\"northwise\":", ERR_unsupported},
+                   {"Isolated", "Removed!", ERR_unsupported},
+                   {": 5,", ": 4,", ERR_malformed},
+                   {": 5,", ": -1", ERR_malformed},
+                   {": 99", ": \"9", ERR_malformed}};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        AUTO_PTR(tokenizer) t = words();
+        struct tokenizer *again = NULL;
+        AUTO(buf) out = {0};
+        ck_assert_int_eq(tokenizer_export(t, &out), ERR_ok);
+        char *at = strstr(buf_chars(&out), changes[i].at);
+        ck_assert_ptr_nonnull(at);
+        memcpy(at, changes[i].with, strlen(changes[i].with));
+        ck_assert_int_eq(tokenizer_open(buf_span(&out), &again), changes[i].err);
+        ck_assert_ptr_null(again);
+    }
+    struct tokenizer *none = NULL;
+    ck_assert_int_eq(tokenizer_open(span_text("{\"model\": {\"type\": \"WordLevel\"}}"), &none), ERR_unsupported);
+    ck_assert_int_eq(tokenizer_open(span_text("{\"model\": {\"type\": \"WordLevel\", \"vocab\": {\"a\": 0}}}"), &none),
+                     ERR_unsupported);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tokenizer");
@@ -177,6 +230,8 @@ int main(void)
     tcase_add_test(tcase, every_byte_has_a_token);
     tcase_add_test(tcase, limits_hold);
     tcase_add_test(tcase, export_is_a_word_level_tokenizer);
+    tcase_add_test(tcase, export_is_read_back);
+    tcase_add_test(tcase, other_word_levels_are_refused);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
