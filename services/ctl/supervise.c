@@ -214,6 +214,7 @@ static err_t start_child(struct supervisor *s, struct child *child)
                                      {.flags = UV_INHERIT_FD, .data.fd = child->log_fd}};
     uv_process_options_t options = {
         .file = argv[0], .args = argv, .exit_cb = on_child_exit, .stdio = stdio, .stdio_count = 3};
+    options.flags = UV_PROCESS_DETACHED; /* a session of its own: Ctrl-C is for the supervisor, which knows the order */
     if (child == &s->children[POSTGRES]) options.cwd = "/";
     child->start_at_ms = 0;
     child->started_ms = now_ms(s);
@@ -263,10 +264,13 @@ static bool stop_child(struct supervisor *s, struct child *child, int number)
     return true;
 }
 
-/* The five stop together, PostgreSQL after them. */
+/* The trainer first, while the others can still take its checkpoint in; then the four together, PostgreSQL after them. */
 static void stop_next(struct supervisor *s)
 {
     bool some = false;
+    for (size_t i = 1; i < SERVICES; i++) {
+        if (strcmp(rows[i].name, "trainer") == 0 && stop_child(s, &s->children[i], SIGTERM)) return;
+    }
     for (size_t i = 1; i < SERVICES; i++) some |= stop_child(s, &s->children[i], SIGTERM);
     if (some || stop_child(s, &s->children[POSTGRES], SIGINT)) return;
     for (size_t i = 0; i < SERVICES; i++) {
@@ -289,7 +293,11 @@ static void stop_all(struct supervisor *s, int exit_code)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct supervisor *s = handle->data;
-    if (!s->stopping) say(s, "%s: stopping", number == SIGINT ? "Ctrl-C" : "asked to end");
+    if (s->stopping) { /* somebody is impatient: what still runs is killed, but for PostgreSQL */
+        for (size_t i = 1; i < SERVICES; i++) s->children[i].stop_deadline_ms = 1;
+        return;
+    }
+    say(s, "%s: stopping; the trainer first keeps a checkpoint", number == SIGINT ? "Ctrl-C" : "asked to end");
     stop_all(s, 0);
 }
 

@@ -177,7 +177,7 @@ static void after_batch(struct cycle *cycle, struct assignment *a)
     a->save_due =
         c->phase_end || (a->want % a->spec.trainer.checkpoint_every == 0 && a->trainee->version != a->saved_version);
     a->want++;
-    ask(cycle, a);
+    if (!cycle->drain_until_ms) ask(cycle, a);
 }
 
 static void after_save(struct cycle *cycle, struct assignment *a)
@@ -196,6 +196,7 @@ static void after_save(struct cycle *cycle, struct assignment *a)
     }
     a->save_attempts = 0;
     a->save_due = false;
+    if (cycle->drain_until_ms) cycle->drain_until_ms = now_ms(cycle) + CYCLE_DRAIN_ACK_MS;
     a->saved_version = a->trainee->version;
     cycle->counters.checkpoints++;
     const struct wire_checkpoint_committed message = {.job = a->job,
@@ -267,7 +268,7 @@ static void replace(struct cycle *cycle)
 
 static void go(struct cycle *cycle)
 {
-    if (cycle->service->stopping || cycle->compute.assignment) return;
+    if (cycle->service->stopping || cycle->compute.assignment || cycle->drain_until_ms) return;
     if (cycle->now && cycle->now->dropped) replace(cycle);
     struct assignment *a = cycle->now;
     if (!a || a->failed) return;
@@ -381,10 +382,29 @@ void cycle_trainer_ack(struct cycle *cycle, const struct wire_trainer_ack *messa
 
 /* ---- time and ends ---- */
 
+/* What was computed becomes durable, its acknowledgement is waited for, and the process ends. */
+static void drain(struct cycle *cycle)
+{
+    struct assignment *a = cycle->now;
+    bool keeps = a && !a->dropped && !a->failed, late = now_ms(cycle) >= cycle->drain_until_ms;
+    if (keeps && !late && cycle->compute.assignment) return;
+    if (keeps && !late && a->trainee->version != a->saved_version && a->save_attempts == 0) {
+        if (outbox_full(&cycle->outbox)) return;
+        cycle->drain_until_ms = now_ms(cycle) + CYCLE_DRAIN_MS;
+        start(cycle, COMPUTE_KIND_save, a);
+    } else if (!keeps || late || cycle->outbox.count == 0) {
+        service_quit(cycle->service, 0);
+    }
+}
+
 void cycle_tick(struct cycle *cycle)
 {
     struct assignment *a = cycle->now;
     outbox_resend(&cycle->outbox, false);
+    if (cycle->drain_until_ms) {
+        drain(cycle);
+        return;
+    }
     if (a && !a->dropped && now_ms(cycle) - a->told_ms >= CYCLE_ASK_MS) {
         if (a->failed) {
             tell_failed(cycle, a);
@@ -417,6 +437,15 @@ void cycle_init(struct cycle *cycle, struct service *service, struct pool *pool)
     cycle->compute.pool = pool;
     cycle->compute.done = on_done;
     service->loop.data = cycle;
+}
+
+bool cycle_drain(struct cycle *cycle)
+{
+    struct assignment *a = cycle->now;
+    if (!a || a->dropped || a->failed || !a->prepared || a->want == 0) return false;
+    log_info("job %lu: a checkpoint of update %ld is kept first", (unsigned long)a->job, (long)a->want - 1);
+    cycle->drain_until_ms = now_ms(cycle) + CYCLE_DRAIN_MS;
+    return true;
 }
 
 void cycle_quit(struct cycle *cycle)

@@ -12,6 +12,9 @@
 #define CYCLE_ASK_MS        3000 /* a batch is asked for again after this long */
 #define CYCLE_SAVE_ATTEMPTS 3
 #define CYCLE_SAVE_RETRY_MS 2000
+#define CYCLE_DRAIN_MS      8000 /* a clean stop waits so long for the update that is being computed, then for its checkpoint */
+#define CYCLE_DRAIN_TICK_MS 10
+#define CYCLE_DRAIN_ACK_MS  2000 /* and so long for the data manager to take that in */
 
 /* Monotonic counters since the start of the process. */
 struct cycle_counters {
@@ -36,6 +39,7 @@ struct cycle {
     struct outbox outbox;
     struct assignment *now;
     struct assignment *next; /* takes the place of a dropped `now` */
+    uint64_t drain_until_ms; /* 0: the process is not asked to end */
     struct cycle_counters counters;
 };
 
@@ -52,6 +56,10 @@ void cycle_trainer_ack(struct cycle *cycle, const struct wire_trainer_ack *messa
 void cycle_pulse(const struct cycle *cycle, struct service_pulse *pulse); /* what a heartbeat says */
 void cycle_tick(struct cycle *cycle);        /* once in a while: what must be sent or tried again */
 void cycle_hello_again(struct cycle *cycle); /* the data manager was restarted: everything unacknowledged goes again */
-void cycle_quit(struct cycle *cycle);        /* the process ends: cancels what runs, removes the published policies */
+/* The process is asked to end: true when there is work to keep. The update that is being computed is finished, a checkpoint
+ * saved and acknowledged, and then service_quit called, at the latest when the time is over: by cycle_tick, which from now on
+ * is wanted every CYCLE_DRAIN_TICK_MS (not by a message: the bus cannot be freed while it speaks). */
+bool cycle_drain(struct cycle *cycle);
+void cycle_quit(struct cycle *cycle); /* the process ends: cancels what runs, removes the published policies */
 
 #endif

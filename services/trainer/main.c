@@ -58,6 +58,14 @@ static void heartbeat(struct service *service, struct service_pulse *pulse)
     cycle_pulse(&((struct trainer *)service->self)->cycle, pulse);
 }
 
+static bool drain(struct service *service)
+{
+    struct trainer *trainer = service->self;
+    if (!cycle_drain(&trainer->cycle)) return false;
+    (void)uv_timer_start(&trainer->tick, on_tick, 0, CYCLE_DRAIN_TICK_MS);
+    return true;
+}
+
 static void stop(struct service *service)
 {
     struct trainer *trainer = service->self;
@@ -83,6 +91,7 @@ static const struct service_class trainer_class = {
     .on_message = on_message,
     .on_hello_again = on_hello_again,
     .heartbeat = heartbeat,
+    .drain = drain,
     .stop = stop,
     .fini = fini,
 };

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define STOP_MS 30000
+
 static void on_message(void *ctx, const char *from, enum wire_id id, const void *message)
 {
     struct data_peer *peer = ctx;
@@ -70,26 +72,16 @@ void data_peer_start(struct data_peer *peer, const char *program)
     spawn(peer, program);
 }
 
-static void end(struct data_peer *peer, int signal_number, int *ret_status)
-{
-    ck_assert_int_eq(kill(peer->pid, signal_number), 0);
-    ck_assert_int_eq(waitpid(peer->pid, ret_status, 0), peer->pid);
-    peer->pid = 0;
-}
-
 void data_peer_restart(struct data_peer *peer, const char *program)
 {
-    int status = 0;
-    end(peer, SIGKILL, &status);
+    ck_assert_int_eq(kill(peer->pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(peer->pid, NULL, 0), peer->pid);
     spawn(peer, program);
 }
 
-/* Reaps a process that killed itself. */
-static bool has_died(struct data_peer *peer)
+static bool has_ended(struct data_peer *peer, int *ret_status)
 {
-    int status = 0;
-    if (waitpid(peer->pid, &status, WNOHANG) != peer->pid) return false;
-    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the service ended with status %#x", (unsigned)status);
+    if (waitpid(peer->pid, ret_status, WNOHANG) != peer->pid) return false;
     peer->pid = 0;
     return true;
 }
@@ -99,16 +91,24 @@ static void on_look(uv_timer_t *timer)
     (void)timer; /* the loop turns, that is all */
 }
 
-bool data_peer_crashed(struct data_peer *peer, const char *program, int deadline_ms)
+/* Turns the loop until the service has ended; false when it is still there after deadline_ms. */
+static bool wait_end(struct data_peer *peer, int deadline_ms, int *ret_status)
 {
     uv_timer_t look;
     uint64_t end = uv_hrtime() + (uint64_t)deadline_ms * 1000000;
     (void)uv_timer_init(&peer->loop, &look);
     (void)uv_timer_start(&look, on_look, 5, 5);
-    while (!has_died(peer) && uv_hrtime() < end) (void)uv_run(&peer->loop, UV_RUN_ONCE);
+    while (!has_ended(peer, ret_status) && uv_hrtime() < end) (void)uv_run(&peer->loop, UV_RUN_ONCE);
     uv_close((uv_handle_t *)&look, NULL);
     (void)uv_run(&peer->loop, UV_RUN_NOWAIT);
-    if (peer->pid) return false;
+    return peer->pid == 0;
+}
+
+bool data_peer_crashed(struct data_peer *peer, const char *program, int deadline_ms)
+{
+    int status = 0;
+    if (!wait_end(peer, deadline_ms, &status)) return false;
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the service ended with status %#x", (unsigned)status);
     spawn(peer, program);
     return true;
 }
@@ -121,11 +121,22 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return remove(path);
 }
 
-void data_peer_stop(struct data_peer *peer)
+void data_peer_end(struct data_peer *peer)
 {
     int status = 0;
-    end(peer, SIGTERM, &status);
+    ck_assert_int_eq(kill(peer->pid, SIGTERM), 0);
+    ck_assert_msg(wait_end(peer, STOP_MS, &status), "the service still runs %d s after SIGTERM", STOP_MS / 1000);
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the service ended with status %#x", (unsigned)status);
+}
+
+void data_peer_again(struct data_peer *peer, const char *program)
+{
+    spawn(peer, program);
+}
+
+void data_peer_stop(struct data_peer *peer)
+{
+    if (peer->pid) data_peer_end(peer);
     bus_free(&peer->bus);
     uv_close((uv_handle_t *)&peer->deadline, NULL);
     (void)uv_run(&peer->loop, UV_RUN_DEFAULT);

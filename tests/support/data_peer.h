@@ -30,7 +30,9 @@ struct data_peer {
 };
 
 void data_peer_start(struct data_peer *peer, const char *program);
-void data_peer_stop(struct data_peer *peer); /* SIGTERM to the service, waits for its end, removes the state directory */
+void data_peer_end(struct data_peer *peer);  /* SIGTERM to the service, hears it until its end, which must be a clean one */
+void data_peer_stop(struct data_peer *peer); /* the same, unless it has ended, and removes the state directory */
+void data_peer_again(struct data_peer *peer, const char *program); /* a new process after data_peer_end */
 
 /* kill -9 and a new process on the same state directory */
 void data_peer_restart(struct data_peer *peer, const char *program);

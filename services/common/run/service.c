@@ -97,8 +97,9 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     struct service *service = handle->data;
     log_info("signal %d: stopping", number);
-    (void)signal(number, SIG_DFL); /* the second one ends the process at once */
-    service_quit(service, 0);
+    (void)signal(number, SIG_DFL);             /* the second one ends the process at once */
+    bool alone = getppid() != service->parent; /* the supervisor is gone, and with it who would hear of it */
+    if (alone || !service->class->drain || !service->class->drain(service)) service_quit(service, 0);
 }
 
 static int usage(const struct service_class *class, int code)
@@ -168,6 +169,7 @@ int service_main(int argc, char **argv, const struct service_class *class)
 {
     static struct service service; /* zeroed; one per process, never reached by name */
     service.class = class;
+    service.parent = getppid();
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     service.threads = cpus > 0 && cpus < 256 ? (size_t)cpus : 1;
     log_open(class->name);

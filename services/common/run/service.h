@@ -2,9 +2,10 @@
  *
  * main() of a service is `return service_main(argc, argv, &class);`. The frame reads --state DIR and --threads N, opens the
  * log, makes the loop, links to the data manager (unless the service is the data manager) as identity NAME-INCARNATION, calls
- * init, says hello, heartbeats once a second, and runs until SIGTERM or SIGINT; then stop, close everything, fini. A second
- * signal ends it at once. A service dies with its supervisor (PR_SET_PDEATHSIG). When data answers `hello_again` (it was
- * restarted), the frame says hello again and calls on_hello_again, so the service resends what is unacknowledged. */
+ * init, says hello, heartbeats once a second, and runs until SIGTERM or SIGINT; then drain where there is one, stop, close
+ * everything, fini. A second signal ends it at once. A service dies with its supervisor (PR_SET_PDEATHSIG). When data answers
+ * `hello_again` (it was restarted), the frame says hello again and calls on_hello_again, so the service resends what is
+ * unacknowledged. */
 #ifndef PAL_RUN_SERVICE_H
 #define PAL_RUN_SERVICE_H
 
@@ -35,6 +36,9 @@ struct service_class {
     void (*on_turn)(struct service *service);        /* after the messages of one turn; may be NULL */
     void (*on_hello_again)(struct service *service); /* may be NULL */
     void (*heartbeat)(struct service *service, struct service_pulse *pulse);
+    /* Asked to end while the rest of the stack still lives: true when something is finished first, and service_quit is then
+     * called by the service itself; may be NULL. */
+    bool (*drain)(struct service *service);
     void (*stop)(struct service *service); /* close your handles; the loop then runs until none is left */
     void (*fini)(struct service *service);
     /* options of its own: returns true when it took `name` (value may be NULL); may be NULL */
@@ -55,6 +59,7 @@ struct service {
     void *self;        /* the service's own state */
     uv_signal_t on_term, on_int;
     uv_timer_t beat;
+    pid_t parent;
     bool stopping;
     int exit_code;
 };

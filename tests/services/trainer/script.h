@@ -374,6 +374,15 @@ static inline void script_restart(struct script *script)
     script_wait(script, script_heard_hello, 0);
 }
 
+/* a new process after a clean stop */
+static inline void script_again(struct script *script)
+{
+    script->peer.hellos = 0;
+    script->asked_update = -1;
+    data_peer_again(&script->peer, "pal-trainer");
+    script_wait(script, script_heard_hello, 0);
+}
+
 /* the same after it killed itself at its crash point; what it had said before its death was heard */
 static inline void script_crashed(struct script *script)
 {

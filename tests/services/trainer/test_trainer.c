@@ -1,6 +1,7 @@
 /* LABELS: system
  * pal-trainer as a process against a scripted data manager over the real bus: a whole job, resuming after kill -9 with the
- * same bits, fencing by lineage, stopping in the middle of a computation, broken batches, what is sent again. */
+ * same bits, a clean stop, fencing by lineage, stopping in the middle of a computation, broken batches, what is sent again.
+ */
 #include "tests/services/trainer/script.h"
 
 #include "services/common/run/rundir.h"
@@ -122,6 +123,49 @@ START_TEST(a_redone_update_has_the_same_bits)
 }
 END_TEST
 
+/* SCRIPT_SPEC with one text for another */
+static const char *spec_with(const char *from, const char *to)
+{
+    static char spec[sizeof SCRIPT_SPEC + 64];
+    const char *at = strstr(SCRIPT_SPEC, from);
+    ck_assert_ptr_nonnull(at);
+    (void)snprintf(spec, sizeof spec, "%.*s%s%s", (int)(at - SCRIPT_SPEC), SCRIPT_SPEC, to, at + strlen(from));
+    return spec;
+}
+
+/* asked to end it keeps what it has computed: the next process makes nothing again */
+START_TEST(a_clean_stop_keeps_a_checkpoint)
+{
+    const char *spec = spec_with("\"checkpoint_every\": 2", "\"checkpoint_every\": 99");
+    int64_t last = 0;
+    script_assign(&script, spec, 1, NULL, 0);
+    script_wait(&script, script_heard_update, 3);
+    data_peer_end(&script.peer);
+    for (int64_t u = 0; u < SCRIPT_UPDATES; u++) {
+        if (script.updates[u].times > 0) last = u;
+    }
+    ck_assert_int_ge(last, 3);
+    check_checkpoint(last, last);
+    const struct script_checkpoint from = script.checkpoints[last];
+    script_again(&script);
+    script_assign(&script, spec, 2, &from, last);
+    script_wait(&script, script_heard_update, last + 1);
+    ck_assert_int_eq(script.updates[last].times, 1);
+}
+END_TEST
+
+/* a warm start of minutes is given up: there is nothing of it to keep */
+START_TEST(a_clean_stop_gives_up_a_warm_start)
+{
+    script_assign(&script, spec_with("\"updates\": 5,", "\"updates\": 100000,"), 1, NULL, 0);
+    script_wait(&script, script_heard_request, 0);
+    script_wait(&script, script_heard_beats, (int64_t)script.peer.beats + 2);
+    ck_assert_double_eq(script.computing, 1);
+    data_peer_end(&script.peer);
+    ck_assert_int_eq(script.checkpoint_times, 0);
+}
+END_TEST
+
 START_TEST(older_lineages_are_ignored)
 {
     script.mute = true;
@@ -151,15 +195,8 @@ END_TEST
 
 START_TEST(a_computation_can_be_stopped)
 {
-    char spec[1024];
-    (void)snprintf(spec, sizeof spec, "%s", SCRIPT_SPEC);
-    char *updates = strstr(spec, "\"updates\": 5,");
-    ck_assert_ptr_nonnull(updates);
-    char rest[1024];
-    (void)snprintf(rest, sizeof rest, "%s", updates + strlen("\"updates\": 5,"));
-    (void)snprintf(updates, sizeof spec - (size_t)(updates - spec), "\"updates\": 100000,%s",
-                   rest); /* minutes of warm start */
-    script_assign(&script, spec, 1, NULL, 0);
+    /* minutes of warm start */
+    script_assign(&script, spec_with("\"updates\": 5,", "\"updates\": 100000,"), 1, NULL, 0);
     script_wait(&script, script_heard_request, 0);
     script_wait(&script, script_heard_beats, (int64_t)script.peer.beats + 2); /* they go on while it computes */
     ck_assert_double_eq(script.computing, 1);
@@ -295,6 +332,8 @@ int main(void)
     tcase_set_timeout(tcase, 90);
     tcase_add_test(tcase, a_whole_job);
     tcase_add_test(tcase, a_redone_update_has_the_same_bits);
+    tcase_add_test(tcase, a_clean_stop_keeps_a_checkpoint);
+    tcase_add_test(tcase, a_clean_stop_gives_up_a_warm_start);
     tcase_add_test(tcase, older_lineages_are_ignored);
     tcase_add_test(tcase, a_computation_can_be_stopped);
     tcase_add_test(tcase, what_is_not_acknowledged_is_sent_again);
