@@ -84,7 +84,7 @@ static void parse(const struct buf *text, struct arena *arena, struct job_spec *
 }
 
 /* The first 16 digits of the resolved job's digest, and the seed: the name of what is kept of its run. */
-static void name_of(const struct buf *job, const char *kind, int64_t seed, char *ret_path, size_t size)
+static void name_of(const struct buf *job, const char *kind, int64_t seed, const char *end, char *ret_path, size_t size)
 {
     AUTO(buf) resolved = {0};
     AUTO(arena) arena = {0};
@@ -93,7 +93,7 @@ static void name_of(const struct buf *job, const char *kind, int64_t seed, char 
     parse(job, &arena, &spec);
     if (job_dump(&spec, false, &resolved) != ERR_ok || digest_bytes(buf_span(&resolved), &digest) != ERR_ok)
         rig_die("a job's digest", err_text());
-    (void)snprintf(ret_path, size, "%s/%s%.16s-%lld", PAL_RESULTS_DIR, kind, digest.hex, (long long)seed);
+    (void)snprintf(ret_path, size, "%s/%s%.16s-%lld%s", PAL_RESULTS_DIR, kind, digest.hex, (long long)seed, end);
 }
 
 /* The result that is kept at path, or of a run now. */
@@ -122,7 +122,7 @@ static double begin_warm(const struct experiment *e, int64_t seed, struct buf *j
     if (!spec.warmstart.on) return 0;
     if (buf_append(&warm, job->data, job->size) != ERR_ok) rig_die(e->file, err_text());
     assign(&warm, "trainer.updates=1");
-    name_of(&warm, "warm.", seed, folder, sizeof folder);
+    name_of(&warm, "warm.", seed, "", folder, sizeof folder);
     (void)snprintf(path, sizeof path, "%s.json", folder);
     (void)snprintf(line, sizeof line, "%s, warm start, seed %lld", e->file, (long long)seed);
     json_t *result = recall(path, &warm, line, folder);
@@ -210,8 +210,7 @@ void methods_run(const struct experiment *e, const char *label, const char *sets
     AUTO(buf) job = {0};
     char path[512], what[160];
     double warm = make_job(e, sets, seed, tokens, &job);
-    name_of(&job, "", seed, path, sizeof path - sizeof ".json");
-    (void)strcat(path, ".json");
+    name_of(&job, "", seed, ".json", path, sizeof path);
     (void)snprintf(what, sizeof what, "%s, %s, seed %lld", e->name, label, (long long)seed);
     json_t *file = recall(path, &job, what, NULL);
     *ret = (struct result){.seed = seed};

@@ -59,7 +59,7 @@ struct supervisor {
     const struct ctl *ctl;
     const struct supervise_options *options;
     uv_loop_t loop;
-    uv_signal_t term, interrupt;
+    uv_signal_t term, interrupt, hangup;
     uv_timer_t tick;
     struct arena arena;
     struct postgres postgres;
@@ -280,6 +280,7 @@ static void stop_next(struct supervisor *s)
     uv_close((uv_handle_t *)&s->tick, NULL);
     uv_close((uv_handle_t *)&s->term, NULL);
     uv_close((uv_handle_t *)&s->interrupt, NULL);
+    uv_close((uv_handle_t *)&s->hangup, NULL);
 }
 
 static void stop_all(struct supervisor *s, int exit_code)
@@ -297,7 +298,7 @@ static void on_signal(uv_signal_t *handle, int number)
         for (size_t i = 1; i < SERVICES; i++) s->children[i].stop_deadline_ms = 1;
         return;
     }
-    say(s, "%s: stopping; the trainer first keeps a checkpoint", number == SIGINT ? "Ctrl-C" : "asked to end");
+    say(s, "%s: stopping; what was computed is kept first", number == SIGINT ? "Ctrl-C" : "asked to end");
     stop_all(s, 0);
 }
 
@@ -379,10 +380,12 @@ int supervise(const struct ctl *ctl, const struct supervise_options *options)
     if (uv_loop_init(&s.loop) != 0) return 1;
     (void)uv_signal_init(&s.loop, &s.term);
     (void)uv_signal_init(&s.loop, &s.interrupt);
+    (void)uv_signal_init(&s.loop, &s.hangup);
     (void)uv_timer_init(&s.loop, &s.tick);
-    s.term.data = s.interrupt.data = s.tick.data = &s;
+    s.term.data = s.interrupt.data = s.hangup.data = s.tick.data = &s;
     (void)uv_signal_start(&s.term, on_signal, SIGTERM);
     (void)uv_signal_start(&s.interrupt, on_signal, SIGINT);
+    (void)uv_signal_start(&s.hangup, on_signal, SIGHUP); /* the terminal was closed */
     (void)uv_timer_start(&s.tick, on_tick, 1, TICK_MS);
     s.began_ms = now_ms(&s);
     for (size_t i = 0; i < SERVICES; i++) s.children[i] = (struct child){.row = &rows[i], .supervisor = &s, .log_fd = -1};
