@@ -53,7 +53,8 @@ static void print_spread(const double *values, size_t count)
 static json_t *print_arm(const struct experiment *e, const char *label, const struct result *runs, size_t count,
                          double budget)
 {
-    double start[SEEDS], final[SEEDS], area[SEEDS], reached[SEEDS], hinted = 0, before = 0, after = 0;
+    double start[SEEDS], final[SEEDS], area[SEEDS], reached[SEEDS], hinted = 0, before = 0, after = 0, updates = 0,
+                                                                    episodes = 0;
     size_t hits = 0;
     json_t *seeds = json_array();
     for (size_t i = 0; i < count; i++) {
@@ -63,14 +64,16 @@ static json_t *print_arm(const struct experiment *e, const char *label, const st
         area[i] = curve_area(c, budget);
         double at = curve_reaches(c, e->threshold);
         if (at >= 0) reached[hits++] = at / 1e6;
+        updates += runs[i].updates / (double)count;
+        episodes += rig_number(runs[i].means, "episodes") / (double)count;
         hinted += runs[i].hinted / (double)count;
         before += runs[i].hinted_before / (double)count;
         after += runs[i].hinted_after / (double)count;
-        (void)json_array_append_new(seeds, json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:O}", "seed",
+        (void)json_array_append_new(seeds, json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:O, s:f, s:O*}", "seed",
                                                      (json_int_t)runs[i].seed, "start", start[i], "final", final[i], "area",
                                                      area[i], "tokens", at, "seconds", runs[i].seconds, "hinted_before",
                                                      runs[i].hinted_before, "hinted_after", runs[i].hinted_after, "levels",
-                                                     runs[i].levels));
+                                                     runs[i].levels, "updates", runs[i].updates, "means", runs[i].means));
     }
     (void)printf("  %-30s", label);
     print_spread(start, count);
@@ -83,6 +86,8 @@ static json_t *print_arm(const struct experiment *e, const char *label, const st
     else
         (void)printf("  never  (0/%zu)", count);
     for (size_t i = 0; i < count; i++) (void)printf("%s%.2f", i ? " " : "  | ", final[i]);
+    (void)printf("  %.0f updates", updates);
+    if (episodes > 0) (void)printf(" of %.0f episodes", episodes);
     if (hinted > 0) (void)printf("  hinted %.0f %%, their success %.2f to %.2f", 100 * hinted, before, after);
     (void)printf("\n");
     return json_pack("{s:s, s:o}", "arm", label, "runs", seeds);
@@ -112,7 +117,7 @@ static void run_experiment(struct bench *bench, size_t row)
     for (size_t i = 0; i < plot.count; i++)
         (void)json_array_append_new(arms, print_arm(e, plot.arms[i].label, results[i], bench->seed_count, budget));
     for (size_t i = 0; i < plot.count; i++) {
-        for (size_t s = 0; s < bench->seed_count; s++) json_decref(results[i][s].levels);
+        for (size_t s = 0; s < bench->seed_count; s++) json_decref(results[i][s].levels), json_decref(results[i][s].means);
     }
     char path[512];
     (void)snprintf(path, sizeof path, "%s/%s.svg", PAL_RESULTS_DIR, e->name);

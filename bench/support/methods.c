@@ -197,6 +197,8 @@ static void read_result(const json_t *file, double before, struct result *ret)
     ret->hinted = rig_number(file, "hint_rate");
     ret->hinted_before = rig_number(file, "hinted_before");
     ret->hinted_after = rig_number(file, "hinted_after");
+    ret->means = json_incref(json_object_get(file, "means"));
+    ret->updates = count ? rig_number(rows[count - 1], "version") : 0;
     ret->levels = json_object();
     const char *level = NULL;
     json_t *value = NULL;

@@ -22,6 +22,8 @@ struct result {
     double hinted_before,
         hinted_after; /* success of hinted episodes, mean over the first and the last ten updates; -1: none */
     json_t *levels;   /* {"1": success, ...} of the last evaluation; owned by who asked */
+    json_t *means;    /* {"episodes": of an update, ...}; owned by who asked, NULL in results of older programs */
+    double updates;   /* at the end */
 };
 
 /* Makes the folder of the results. */

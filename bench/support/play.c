@@ -67,6 +67,28 @@ static double mean_of(json_t *values, bool last)
     return n ? sum / (double)n : -1;
 }
 
+/* Means over the updates, of those that were told at all. */
+static json_t *means(const struct rig *rig)
+{
+    static const char *const names[] = {"episodes",  "passes",         "orm_balanced_accuracy",
+                                        "orm_auroc", "inversion_rate", "kl_first_pass"};
+    json_t *all = json_object();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        json_t *values = metric(rig, names[i]), *value = NULL;
+        const char *key = NULL;
+        double sum = 0, count = 0;
+        json_object_foreach(values, key, value)
+        {
+            if (strcmp(key, "0") == 0) continue; /* the warm start */
+            sum += json_number_value(value);
+            count += json_is_number(value);
+        }
+        if (count > 0) (void)json_object_set_new(all, names[i], json_real(sum / count));
+        json_decref(values);
+    }
+    return all;
+}
+
 /* Evaluations and the tokens that were spent when their version was made. */
 static json_t *collect(const struct rig *rig)
 {
@@ -92,8 +114,8 @@ static json_t *collect(const struct rig *rig)
     json_decref(hinted);
     double before = mean_of(solved, false), after = mean_of(solved, true);
     json_decref(solved);
-    return json_pack("{s:o, s:f, s:f, s:f}", "points", points, "hint_rate", hint_rate, "hinted_before", before,
-                     "hinted_after", after);
+    return json_pack("{s:o, s:o, s:f, s:f, s:f}", "points", points, "means", means(rig), "hint_rate", hint_rate,
+                     "hinted_before", before, "hinted_after", after);
 }
 
 json_t *play_job(const char *job, const char *what, const char *first)
