@@ -142,27 +142,49 @@ START_TEST(a_llama_goes_out_and_in_again)
 }
 END_TEST
 
-/* a preset's policy leaves as a directory too, with the words as its tokenizer.json */
-START_TEST(a_preset_is_exported)
+/* of the weights of an exported version */
+static struct digest exported_digest(const struct stack *stack, int64_t job, const char *to)
 {
-    static const char *const sets[] = {"policy.init.preset=tiny-0.1m",
-                                       "policy.warmstart=null",
-                                       "trainer.updates=0",
-                                       "evaluation.episodes=4",
-                                       "environments.0.tasks.holdout=4",
-                                       "environments.0.tasks.generate.count=4",
-                                       NULL};
-    struct stack stack;
-    char path[160], file[200], state[32];
+    char id[32];
+    struct digest digest = {.hex = ""};
+    AUTO(buf) out = {0};
+    (void)snprintf(id, sizeof id, "%lld", (long long)job);
+    const char *const words[] = {"export", id, to, "--version", "0", "--json", NULL};
+    ck_assert_int_eq(stack_pal(stack, &out, words), 0);
+    json_t *json = json_loadb(buf_chars(&out), out.size, 0, NULL);
+    ck_assert_msg(json != NULL, "%s", buf_chars(&out));
+    (void)snprintf(digest.hex, sizeof digest.hex, "%s", json_string_value(json_object_get(json, "digest")));
+    json_decref(json);
+    ck_assert_uint_eq(strlen(digest.hex), 64);
+    return digest;
+}
+
+static int64_t play(const struct stack *stack, const char *init, int updates)
+{
+    char count[32], state[32];
+    (void)snprintf(count, sizeof count, "trainer.updates=%d", updates);
+    const char *const sets[] = {init,
+                                count,
+                                "policy.warmstart=null",
+                                "rollout.group_size=4",
+                                "trainer.groups_per_update=2",
+                                "trainer.max_staleness=0",
+                                "trainer.old_policy=recompute",
+                                "evaluation.episodes=4",
+                                "environments.0.tasks.holdout=4",
+                                "environments.0.tasks.generate.count=8",
+                                NULL};
+    int64_t job = stack_submit(stack, "examples/adventure.json", sets);
+    stack_wait(stack, job, 60, state);
+    ck_assert_str_eq(state, "succeeded");
+    return job;
+}
+
+static void words_folder(const char *path)
+{
+    char file[200];
     AUTO(folder) folder = {.path = ""};
     struct hf_config config;
-    stack_make(&stack);
-    stack_up(&stack);
-    int64_t job = stack_submit(&stack, "examples/adventure.json", sets);
-    stack_wait(&stack, job, 60, state);
-    ck_assert_str_eq(state, "succeeded");
-    (void)snprintf(path, sizeof path, "%s-preset", stack.state);
-    export(&stack, job, "0", "bf16", path);
     ck_assert_msg(folder_open(path, &folder) == ERR_ok, "%s", err_text());
     ck_assert_msg(folder_config(&folder, &config) == ERR_ok, "%s", err_text());
     ck_assert_msg(folder_weights(&folder, &config.model, NULL) == ERR_ok, "%s", err_text());
@@ -175,6 +197,31 @@ START_TEST(a_preset_is_exported)
         ck_assert_msg(json != NULL, "%s", file);
         json_decref(json);
     }
+}
+
+/* a preset's policy leaves as a directory too, with the words as its tokenizer.json, and a job begins there with its weights
+ */
+START_TEST(a_preset_goes_out_and_in_again)
+{
+    struct stack stack;
+    char path[160], init[200], back[160];
+    stack_make(&stack);
+    stack_up(&stack);
+    int64_t job = play(&stack, "policy.init.preset=tiny-0.1m", 0);
+    (void)snprintf(path, sizeof path, "%s-bf16-preset", stack.state);
+    export(&stack, job, "0", "bf16", path);
+    words_folder(path);
+    remove_folder(path);
+    (void)snprintf(path, sizeof path, "%s-preset", stack.state);
+    struct digest first = exported_digest(&stack, job, path);
+    words_folder(path);
+    (void)snprintf(init, sizeof init, "policy.init={\"path\": \"%s\"}", path);
+    int64_t next = play(&stack, init, 1);
+    stack_verify(&stack, next);
+    compare_export(&stack, next, path);
+    (void)snprintf(back, sizeof back, "%s-back", stack.state);
+    ck_assert_str_eq(exported_digest(&stack, next, back).hex, first.hex);
+    remove_folder(back);
     remove_folder(path);
     stack_remove(&stack);
 }
@@ -207,7 +254,7 @@ int main(void)
     tcase_set_timeout(tcase, 120 * STACK_SLOW);
     tcase_add_test(tcase, a_qwen_is_trained_in_chat);
     tcase_add_test(tcase, a_llama_goes_out_and_in_again);
-    tcase_add_test(tcase, a_preset_is_exported);
+    tcase_add_test(tcase, a_preset_goes_out_and_in_again);
     tcase_add_test(tcase, what_is_wrong_is_said_at_submission);
     suite_add_tcase(suite, tcase);
     return stack_run(suite);
