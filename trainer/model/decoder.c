@@ -245,6 +245,28 @@ static const struct packed *packed_of(struct decoder *d, const struct model *mod
     return oldest;
 }
 
+struct decoder_pass decoder_pass_of(struct decoder *d, struct decoder_work *w, const struct model *model,
+                                    const struct packed *packed)
+{
+    const struct model_config *c = &d->config;
+    size_t H = (size_t)c->heads, K = (size_t)c->kv_heads, E = (size_t)c->head_dim;
+    return (struct decoder_pass){
+        .d = d,
+        .k = d->kernels,
+        .w = w,
+        .weights = model->weights,
+        .packed = packed->floats,
+        .D = (size_t)c->width,
+        .H = H,
+        .K = K,
+        .E = E,
+        .A = H * E,
+        .S = (H + 2 * K) * E,
+        .F = (size_t)c->ff,
+        .eps = c->rms_eps,
+    };
+}
+
 /* Cuts the items into chunks of about equal tokens; returns how many. Depends on the items and the threads only. */
 static size_t cut_items(struct decoder *d, const struct decoder_item *items, size_t count)
 {
@@ -273,7 +295,8 @@ static void play_chunk(void *ctx, size_t index, size_t worker)
 {
     const struct round *round = ctx;
     struct decoder *d = round->decoder;
-    decoder_pass(d, &d->work[worker], round->model, round->packed, round->items, d->cut[index], d->cut[index + 1]);
+    const struct decoder_pass pass = decoder_pass_of(d, &d->work[worker], round->model, round->packed);
+    decoder_feed(&pass, round->items, d->cut[index], d->cut[index + 1]);
 }
 
 err_t decoder_step(struct decoder *decoder, const struct model *model, uint64_t version, const struct decoder_item *items,
@@ -284,7 +307,10 @@ err_t decoder_step(struct decoder *decoder, const struct model *model, uint64_t 
     decoder->steps++;
     for (size_t i = 0; i < count; i++) TRY(check_item(decoder, version, &items[i]));
     struct round round = {decoder, model, packed_of(decoder, model, version), items};
-    pool_run(decoder->pool, cut_items(decoder, items, count), false, play_chunk, &round);
+    if (decoder_may_split(decoder, items, count))
+        decoder_feed_split(decoder, model, round.packed, items, count);
+    else
+        pool_run(decoder->pool, cut_items(decoder, items, count), false, play_chunk, &round);
     for (size_t i = 0; i < count; i++) {
         decoder->used[items[i].slot] += items[i].count;
         decoder->version[items[i].slot] = version;

@@ -6,7 +6,8 @@
  * is told the version of the weights it is given and a slot filled under another one is a BUG, so a cache is never read
  * under other weights. The first step under a version packs its matrices (four versions are kept), so weights must not change
  * under a version's name; decoder_reset empties a slot for another episode or version. Not thread-safe; the work of a step is
- * spread over the pool that was passed in. A slot's logits have the same bits however its tokens were cut into steps and
+ * spread over the pool that was passed in: by slots, and by the columns of each product where the model is large or the slots
+ * are few. A slot's logits have the same bits however its tokens were cut into steps and
  * whatever was fed with them. Log-probs computed from these logits agree with learner_forward to 1e-4. */
 #ifndef PAL_TRAINER_MODEL_DECODER_H
 #define PAL_TRAINER_MODEL_DECODER_H

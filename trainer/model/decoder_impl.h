@@ -62,8 +62,45 @@ struct decoder {
     struct decoder_work *work; /* [threads] */
 };
 
+/* One worker's way through the model; D width, H heads, K kv heads, E head_dim, A = H E, S = (H + 2 K) E, F ff. */
+struct decoder_pass {
+    struct decoder *d;
+    const struct kernels *k;
+    struct decoder_work *w;
+    const float *weights;
+    const float *packed;
+    size_t D, H, K, E, A, S, F;
+    float eps;
+};
+
+struct decoder_pass decoder_pass_of(struct decoder *d, struct decoder_work *w, const struct model *model,
+                                    const struct packed *packed);
+
+static inline const float *decoder_weight(const struct decoder_pass *p, enum tensor_id id, size_t layer)
+{
+    return tensor_in(&p->d->layout, p->weights, id, layer);
+}
+
+static inline const float *decoder_packed(const struct decoder_pass *p, size_t offset, size_t layer)
+{
+    return p->packed + offset + layer * p->d->packing.layer_stride;
+}
+
+static inline struct kv decoder_cache(const struct decoder_pass *p, uint32_t slot, size_t layer, size_t group)
+{
+    size_t half = p->d->context * p->E * (p->d->half_cache ? sizeof(uint16_t) : sizeof(float));
+    size_t index = ((size_t)slot * (size_t)p->d->config.layers + layer) * p->K + group;
+    uint8_t *keys = p->d->cache + index * 2 * half;
+    return (struct kv){keys, keys + half, p->d->half_cache};
+}
+
 /* Feeds items [from, to) through the model on one worker. */
-void decoder_pass(struct decoder *d, struct decoder_work *w, const struct model *model, const struct packed *packed,
-                  const struct decoder_item *items, size_t from, size_t to);
+void decoder_feed(const struct decoder_pass *pass, const struct decoder_item *items, size_t from, size_t to);
+
+/* true: decoder_feed_split is the better way for these items */
+bool decoder_may_split(const struct decoder *d, const struct decoder_item *items, size_t count);
+/* Feeds items of one token each on all workers, which take every product together. */
+void decoder_feed_split(struct decoder *d, const struct model *model, const struct packed *packed,
+                        const struct decoder_item *items, size_t count);
 
 #endif

@@ -3,75 +3,47 @@
  * item's tokens are in order, so one item may be cut by windows. */
 #include "trainer/model/decoder_impl.h"
 
-struct pass {
-    struct decoder *d;
-    const struct kernels *k;
-    struct decoder_work *w;
-    const float *weights;
-    const float *packed;
-    size_t D, H, K, E, A, S, F;
-    float eps;
-};
-
-static const float *weight(const struct pass *p, enum tensor_id id, size_t layer)
-{
-    return tensor_in(&p->d->layout, p->weights, id, layer);
-}
-
-static const float *packed(const struct pass *p, size_t offset, size_t layer)
-{
-    return p->packed + offset + layer * p->d->packing.layer_stride;
-}
-
-static void linear(const struct pass *p, float *y, const float *x, const float *W, size_t rows, size_t out, size_t in,
+static void linear(const struct decoder_pass *p, float *y, const float *x, const float *W, size_t rows, size_t out, size_t in,
                    bool add)
 {
     const struct gemm g = {GEMM_nt, rows, out, in, x, in, NULL, 0, y, out, add ? y : NULL};
     p->k->gemm_prepacked(&g, W, 0, out);
 }
 
-static struct kv cache_of(const struct pass *p, uint32_t slot, size_t layer, size_t group)
-{
-    size_t half = p->d->context * p->E * (p->d->half_cache ? sizeof(uint16_t) : sizeof(float));
-    size_t index = ((size_t)slot * (size_t)p->d->config.layers + layer) * p->K + group;
-    uint8_t *keys = p->d->cache + index * 2 * half;
-    return (struct kv){keys, keys + half, p->d->half_cache};
-}
-
-static void write_cache(const struct pass *p, size_t layer)
+static void write_cache(const struct decoder_pass *p, size_t layer)
 {
     const struct decoder_work *w = p->w;
     for (size_t r = 0; r < w->rows; r++) {
         const float *key = w->qkv + r * p->S + p->A, *value = key + p->K * p->E;
         for (size_t g = 0; g < p->K; g++) {
-            struct kv kv = cache_of(p, w->slot[r], layer, g);
+            struct kv kv = decoder_cache(p, w->slot[r], layer, g);
             p->k->kv_write(&kv, (size_t)w->position[r], key + g * p->E, value + g * p->E, p->E);
         }
     }
 }
 
 /* row r's attention to out [A] */
-static void attend(const struct pass *p, size_t layer, size_t r, float *out)
+static void attend(const struct decoder_pass *p, size_t layer, size_t r, float *out)
 {
     const struct decoder_work *w = p->w;
     size_t G = p->H / p->K;
     for (size_t g = 0; g < p->K; g++) {
-        struct kv kv = cache_of(p, w->slot[r], layer, g);
+        struct kv kv = decoder_cache(p, w->slot[r], layer, g);
         p->k->kv_attend(&kv, (size_t)w->position[r] + 1, w->qkv + r * p->S + g * G * p->E, G, p->E, w->scores,
                         out + g * G * p->E);
     }
 }
 
-static void layer_forward(const struct pass *p, size_t layer)
+static void layer_forward(const struct decoder_pass *p, size_t layer)
 {
     struct decoder_work *w = p->w;
     const struct packed_layout *at = &p->d->packing;
     float rstd[DECODER_ROWS];
     bool last = layer + 1 == (size_t)p->d->config.layers;
     size_t rows = last ? w->wanted : w->rows;
-    p->k->rmsnorm_forward(w->n, rstd, w->x, weight(p, TENSOR_norm1, layer), w->rows, p->D, p->eps);
-    linear(p, w->qkv, w->n, packed(p, at->qkv, layer), w->rows, p->S, p->D, false);
-    if (p->d->config.qkv_bias) p->k->add_rows(w->qkv, p->S, weight(p, TENSOR_q_bias, layer), w->rows, p->S);
+    p->k->rmsnorm_forward(w->n, rstd, w->x, decoder_weight(p, TENSOR_norm1, layer), w->rows, p->D, p->eps);
+    linear(p, w->qkv, w->n, decoder_packed(p, at->qkv, layer), w->rows, p->S, p->D, false);
+    if (p->d->config.qkv_bias) p->k->add_rows(w->qkv, p->S, decoder_weight(p, TENSOR_q_bias, layer), w->rows, p->S);
     p->k->rope(w->qkv, p->S, w->rows, p->H + p->K, p->E, w->position, p->d->rope, 1);
     write_cache(p, layer);
     /* past the last cache only the rows that were asked for go on, moved to the front */
@@ -80,19 +52,19 @@ static void layer_forward(const struct pass *p, size_t layer)
         attend(p, layer, from, w->att + r * p->A);
         if (from != r) memcpy(w->x + r * p->D, w->x + from * p->D, p->D * sizeof *w->x);
     }
-    linear(p, w->x, w->att, packed(p, at->o, layer), rows, p->D, p->A, true);
-    p->k->rmsnorm_forward(w->n, rstd, w->x, weight(p, TENSOR_norm2, layer), rows, p->D, p->eps);
-    linear(p, w->gu, w->n, packed(p, at->gu, layer), rows, 2 * p->F, p->D, false);
+    linear(p, w->x, w->att, decoder_packed(p, at->o, layer), rows, p->D, p->A, true);
+    p->k->rmsnorm_forward(w->n, rstd, w->x, decoder_weight(p, TENSOR_norm2, layer), rows, p->D, p->eps);
+    linear(p, w->gu, w->n, decoder_packed(p, at->gu, layer), rows, 2 * p->F, p->D, false);
     p->k->swiglu_forward(w->act, w->gu, rows, p->F);
-    linear(p, w->x, w->act, packed(p, at->down, layer), rows, p->D, p->F, true);
+    linear(p, w->x, w->act, decoder_packed(p, at->down, layer), rows, p->D, p->F, true);
 }
 
-static void head_forward(const struct pass *p)
+static void head_forward(const struct decoder_pass *p)
 {
     struct decoder_work *w = p->w;
     float rstd[DECODER_ROWS];
     size_t V = (size_t)p->d->config.vocab, most = p->d->head_ids;
-    p->k->rmsnorm_forward(w->n, rstd, w->x, weight(p, TENSOR_norm, 0), w->wanted, p->D, p->eps);
+    p->k->rmsnorm_forward(w->n, rstd, w->x, decoder_weight(p, TENSOR_norm, 0), w->wanted, p->D, p->eps);
     for (size_t from = 0; from < V; from += most) {
         size_t ids = V - from < most ? V - from : most;
         const struct gemm g = {GEMM_nt, w->wanted, V, p->D, w->n, p->D, NULL, 0, w->logits, most, NULL};
@@ -102,50 +74,33 @@ static void head_forward(const struct pass *p)
 }
 
 /* takes the rows gathered so far through the model */
-static void flush(const struct pass *p)
+static void flush(const struct decoder_pass *p)
 {
     struct decoder_work *w = p->w;
     if (w->rows == 0) return;
-    const float *table = weight(p, TENSOR_embed, 0);
+    const float *table = decoder_weight(p, TENSOR_embed, 0);
     for (size_t r = 0; r < w->rows; r++) memcpy(w->x + r * p->D, table + (size_t)w->token[r] * p->D, p->D * sizeof *w->x);
     for (size_t layer = 0; layer < (size_t)p->d->config.layers; layer++) layer_forward(p, layer);
     if (w->wanted > 0) head_forward(p);
     w->rows = w->wanted = 0;
 }
 
-void decoder_pass(struct decoder *d, struct decoder_work *w, const struct model *model, const struct packed *packed_set,
-                  const struct decoder_item *items, size_t from, size_t to)
+void decoder_feed(const struct decoder_pass *p, const struct decoder_item *items, size_t from, size_t to)
 {
-    const struct model_config *c = &d->config;
-    size_t H = (size_t)c->heads, K = (size_t)c->kv_heads, E = (size_t)c->head_dim;
-    const struct pass p = {
-        .d = d,
-        .k = d->kernels,
-        .w = w,
-        .weights = model->weights,
-        .packed = packed_set->floats,
-        .D = (size_t)c->width,
-        .H = H,
-        .K = K,
-        .E = E,
-        .A = H * E,
-        .S = (H + 2 * K) * E,
-        .F = (size_t)c->ff,
-        .eps = c->rms_eps,
-    };
+    struct decoder_work *w = p->w;
     w->rows = w->wanted = 0;
     for (size_t i = from; i < to; i++) {
         for (uint32_t t = 0; t < items[i].count; t++) {
             size_t r = w->rows++;
             w->token[r] = items[i].tokens[t];
             w->slot[r] = items[i].slot;
-            w->position[r] = (int32_t)(d->used[items[i].slot] + t);
+            w->position[r] = (int32_t)(p->d->used[items[i].slot] + t);
             if (t + 1 == items[i].count && items[i].logits) {
                 w->want[w->wanted] = (uint32_t)r;
                 w->to[w->wanted++] = items[i].logits;
             }
-            if (w->rows == DECODER_ROWS) flush(&p);
+            if (w->rows == DECODER_ROWS) flush(p);
         }
     }
-    flush(&p);
+    flush(p);
 }

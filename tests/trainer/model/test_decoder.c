@@ -190,6 +190,38 @@ START_TEST(batching_changes_no_bit)
 }
 END_TEST
 
+/* Single tokens of a few slots in a step, few enough to be split, after prompts of other lengths, by so many threads. */
+static void single_tokens(size_t threads, bool bias, bool half, float (*logits)[VOCAB])
+{
+    enum { FEW = 3 };
+    struct rng rng;
+    rng_init(&rng, 20, 2);
+    AUTO(play) p = {0};
+    play_init(&p, "small-3m", threads, bias, half, &rng);
+    struct decoder_item items[FEW];
+    for (uint32_t s = 0; s < FEW; s++) items[s] = (struct decoder_item){2 * s, p.tokens[s], 1 + 19 * s, NULL};
+    ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, items, FEW), ERR_ok);
+    for (uint32_t step = 0; step < 12; step++) {
+        for (uint32_t s = 0; s < FEW; s++)
+            items[s] = (struct decoder_item){2 * s, p.tokens[s] + decoder_used(p.decoder, 2 * s), 1, logits[s]};
+        ck_assert_int_eq(decoder_step(p.decoder, p.model, 1, items, FEW), ERR_ok);
+    }
+}
+
+/* workers that take each product together change no bit either */
+START_TEST(splitting_changes_no_bit)
+{
+    float one[SLOTS][VOCAB] = {{0}}, more[SLOTS][VOCAB] = {{0}};
+    for (int kind = 0; kind < 4; kind++) {
+        single_tokens(1, kind % 2, kind / 2, one);
+        for (size_t threads = 2; threads <= 3; threads++) {
+            single_tokens(threads, kind % 2, kind / 2, more);
+            ck_assert_mem_eq(one, more, sizeof one);
+        }
+    }
+}
+END_TEST
+
 static void sharing(bool half, uint32_t common)
 {
     struct rng rng;
@@ -280,6 +312,7 @@ int main(void)
     tcase_add_test(tcase, two_threads_same_bits);
     tcase_add_test(tcase, versions_keep_apart);
     tcase_add_test(tcase, batching_changes_no_bit);
+    tcase_add_test(tcase, splitting_changes_no_bit);
     tcase_add_test(tcase, a_shared_beginning_is_that_of_ones_own);
     tcase_add_test(tcase, halves_are_close);
     tcase_add_test(tcase, wrong_items_feed_nothing);
